@@ -1,0 +1,35 @@
+# Each target does its own set-up from nothing but Python 3.11+; a second call starts at once.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	$(BIN)/certes demo --out certes-demo
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf .venv certes-demo
+
+# torch goes in first and by its exact pin, so that no other package's wish can choose the build.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "certes needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11")'
+	@echo "Setting up .venv (a few minutes, once)"
+	$(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0
+	$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) -e .[dev]
+	$(PIP) --no-deps azula
+	@touch $@

@@ -1,0 +1,69 @@
+"""certes: restored pictures with error bars that hold.
+
+    model = certes.load("nuclei")
+    H = certes.operators.SuperResolution((1, 256, 256), factor=4)
+    posterior = certes.restore(y, H, model, noise=0.05, samples=16, steps=20, seed=0)
+    bounds = posterior.bounds(alpha=0.1)
+    calibration = certes.calibrate(bounds, truth, alpha=0.1, delta=0.1)
+    interval = calibration(bounds)
+
+Images are float32 tensors (B, C, H, W) in [0, 1]; noise standard deviations are in the same units.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from certes.diffusion import problems
+    from certes.errors import CertesError
+    from certes.intervals.bounds import Bounds
+    from certes.intervals.calibration import calibrate
+    from certes.intervals.cards import Calibration
+    from certes.intervals.metrics import evaluate
+    from certes.intervals.posterior import Posterior
+    from certes.networks.model import Model, load
+    from certes.restoration import operators
+    from certes.restoration.restore import restore
+
+# Name -> where it lives; loaded on first use, so that importing certes costs nothing.
+_HOMES = {
+    "Bounds": "certes.intervals.bounds",
+    "Calibration": "certes.intervals.cards",
+    "CertesError": "certes.errors",
+    "Model": "certes.networks.model",
+    "Posterior": "certes.intervals.posterior",
+    "calibrate": "certes.intervals.calibration",
+    "evaluate": "certes.intervals.metrics",
+    "load": "certes.networks.model",
+    "operators": "certes.restoration.operators",
+    "problems": "certes.diffusion.problems",
+    "restore": "certes.restoration.restore",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "Bounds",
+    "Calibration",
+    "CertesError",
+    "Model",
+    "Posterior",
+    "calibrate",
+    "evaluate",
+    "load",
+    "operators",
+    "problems",
+    "restore",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'certes' has no attribute {name!r}")
+    home = import_module(_HOMES[name])
+    return home if name in ("operators", "problems") else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,109 @@
+"""Random patches from pictures held in memory: the training batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from certes.data.pictures import find_pictures, read_picture
+from certes.errors import InputError
+
+
+class PatchDataset:
+    """Square patches of 8-bit pictures, turned and mirrored at random.
+
+    Each patch comes from a picture drawn uniformly (a large picture counts as much as a small one),
+    at a position drawn uniformly in it, in one of the eight orientations of the square. A share
+    `busy` of the patches is instead the one of highest variance among `candidates` such draws:
+    microscopy is mostly dark background, and a network that sees little else learns little else.
+
+    `pictures` are (C, H, W) uint8 with one channel count, each at least `size` pixels a side.
+
+    Raises: InputError when there are no pictures, when they differ in channels, or when one is
+    smaller than `size`.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[UInt8[Tensor, "c h w"]],
+        size: int,
+        busy: float = 0.5,
+        candidates: int = 4,
+    ) -> None:
+        _check_pictures(pictures, size)
+        self.size = size
+        self.busy = busy
+        self.candidates = candidates
+        self.channels = pictures[0].shape[0]
+        # One flat buffer, so that patches of pictures of any size are one gather.
+        self._pixels = torch.cat([p.reshape(self.channels, -1) for p in pictures], dim=1)
+        self._sizes = torch.tensor([p.shape[1:] for p in pictures])
+        areas = self._sizes.prod(dim=1)
+        self._starts = areas.cumsum(0) - areas
+        self._orientations = _orientations(size)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self._sizes)
+
+    def batch(self, step: int, batch_size: int, seed: int) -> Float[Tensor, "b c s s"]:
+        """Draw the patches of one training step, (B, C, S, S) in [0, 1].
+
+        A pure function of (seed, step), so that training resumed at a step sees what it would have
+        seen without the interruption.
+        """
+        rng = np.random.default_rng([seed, step])
+        drawn = self._draw(rng, batch_size * self.candidates)
+        patches = self._pixels[:, drawn].movedim(0, 1)
+        patches = patches.reshape(batch_size, self.candidates, self.channels, self.size, self.size)
+        chosen = patches.float().var(dim=(2, 3, 4)).argmax(dim=1)
+        chosen[torch.as_tensor(rng.random(batch_size) >= self.busy)] = 0
+        return patches[torch.arange(batch_size), chosen].float() / 255
+
+    def _draw(self, rng: np.random.Generator, count: int) -> Int64[Tensor, "n s_squared"]:
+        """Where in the flat buffer the pixels of `count` random patches lie."""
+        picture = torch.as_tensor(rng.integers(len(self), size=count))
+        heights, widths = self._sizes[picture].unbind(1)
+        top = torch.as_tensor(rng.integers(heights.numpy() - self.size + 1))
+        left = torch.as_tensor(rng.integers(widths.numpy() - self.size + 1))
+        rows, columns = self._orientations[:, torch.as_tensor(rng.integers(8, size=count))]
+        start = self._starts[picture] + top * widths + left
+        return start[:, None] + rows * widths[:, None] + columns
+
+
+def load_folder(folder: str | Path) -> list[UInt8[Tensor, "c h w"]]:
+    """Read every picture in a folder as (C, H, W) uint8; alpha is dropped, deeper ones are rounded.
+
+    Raises: InputError for a folder without pictures, or a picture that cannot be read.
+    """
+    paths = find_pictures([folder])
+    return [(read_picture(p).pixels * 255).round().to(torch.uint8) for p in paths]
+
+
+def _check_pictures(pictures: Sequence[UInt8[Tensor, "c h w"]], size: int) -> None:
+    if not pictures:
+        raise InputError("pictures: none given, at least one is needed")
+    channels = {p.shape[0] for p in pictures}
+    if len(channels) > 1:
+        raise InputError(
+            f"pictures: channel counts {sorted(channels)} are mixed: give all grey or all RGB"
+        )
+    smallest = min(min(p.shape[1:]) for p in pictures)
+    if smallest < size:
+        raise InputError(
+            f"size: patches of {size} pixels do not fit in a picture {smallest} pixels small: "
+            "lower the size or leave that picture out"
+        )
+
+
+def _orientations(size: int) -> Int64[Tensor, "2 8 s_squared"]:
+    """Row and column of each patch pixel under the eight symmetries of the square."""
+    side = torch.arange(size)
+    grid = torch.stack(torch.meshgrid(side, side, indexing="ij"))
+    turned = [torch.rot90(grid, k, (1, 2)) for k in range(4)]
+    return torch.stack([g.reshape(2, -1) for t in turned for g in (t, t.flip(2))], dim=1)

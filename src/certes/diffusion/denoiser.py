@@ -1,0 +1,52 @@
+r"""The denoiser: everything a diffusion model knows about a clean picture given a noisy one.
+
+A denoiser answers one question, in image units and in the canonical (variance-exploding) form
+
+.. math:: x = x_0 + \sigma e, \qquad e \sim N(0, I),
+
+namely :math:`E[x_0 \mid x]`, and, where it can, :math:`Cov[x_0 \mid x]`. A process with
+:math:`\alpha(t) \ne 1` divides by :math:`\alpha` first, so that no denoiser knows a schedule and no
+solver knows a network.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from certes.diffusion.covariance import Covariance
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What a denoiser says of the clean picture.
+
+    Args:
+        mean: :math:`E[x_0 | x]`, image units.
+        variance: :math:`Var[x_0 | x]` for every pixel, image units squared, or ``None``.
+    """
+
+    mean: Float[Tensor, "b c h w"]
+    variance: Float[Tensor, "b c h w"] | None = None
+
+
+class Denoiser(ABC):
+    """A callable ``(x, sigma) -> Denoised`` that also knows the covariance of its own error."""
+
+    @abstractmethod
+    def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
+        """Estimate the clean pictures.
+
+        Args:
+            x: noisy pictures ``x_0 + sigma e``, image units.
+            sigma: noise standard deviation of each picture, image units.
+        """
+
+    @abstractmethod
+    def covariance(self, denoised: Denoised, sigma: Float[Tensor, " b"]) -> Covariance:
+        """``Cov[x_0 | x]`` for the answer ``denoised`` at the noise levels ``sigma``."""

@@ -1,0 +1,59 @@
+r"""Noise schedules: how much signal and how much noise there is at time :math:`t`.
+
+.. math:: x_t = \alpha(t) x_0 + \sigma(t) e, \qquad e \sim N(0, I)
+
+Every schedule belongs to a linear stochastic differential equation (Song et al. 2021,
+arXiv:2011.13456)
+
+.. math:: dx = f(t)\, x\, dt + g(t)\, dw, \qquad f = \frac{d \log\alpha}{dt}, \qquad
+          g^2 = \frac{d\sigma^2}{dt} - 2 f \sigma^2 ,
+
+of which :meth:`Schedule.dlog_alpha` is :math:`f` and :meth:`Schedule.diffusion_squared` is
+:math:`g^2`. All values are float64; time runs from 0 (clean) to 1 (noise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from certes.diffusion.schedules.base import Schedule, Time
+from certes.diffusion.schedules.cosine import Cosine
+from certes.diffusion.schedules.discrete import DiscreteBetas, linear_betas
+from certes.diffusion.schedules.sde import EDM, VE, VP, SubVP
+from certes.errors import InputError
+
+__all__ = [
+    "EDM",
+    "VE",
+    "VP",
+    "Cosine",
+    "DiscreteBetas",
+    "Schedule",
+    "SubVP",
+    "Time",
+    "linear_betas",
+    "schedule_from_config",
+]
+
+_KINDS: dict[str, type[Schedule]] = {
+    kind.kind: kind for kind in (VP, SubVP, VE, EDM, Cosine, DiscreteBetas)
+}
+
+
+def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
+    """The schedule that :meth:`Schedule.to_config` described.
+
+    Raises:
+        InputError: on an unknown kind, or fields that the kind does not have.
+    """
+    fields = {name: value for name, value in config.items() if name != "kind"}
+    kind = _KINDS.get(str(config.get("kind")))
+    if kind is None:
+        raise InputError(
+            f"schedule: kind {config.get('kind')!r} is unknown; give one of {sorted(_KINDS)}"
+        )
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise InputError(f"schedule: fields {sorted(fields)} do not fit {kind.kind!r}") from error

@@ -1,0 +1,51 @@
+"""Intervals that keep their word.
+
+Conffusion (Horwitz and Hoshen 2022) turns the output of a diffusion model into an interval for
+every pixel and calibrates it with risk-controlling prediction sets (Bates et al. 2021;
+Angelopoulos et al. 2022). This room holds that calibration with the guarantee made valid (units
+are images, not pixels) and exact (no grid of interval sizes):
+
+    bounds.py         Bounds, and the Provenance that a calibration checks
+    quantiles.py      bounds from stored samples
+    streaming.py      moments and quantiles of samples that are not stored
+    families.py       nested families of intervals: scale, additive
+    critical.py       critical values of pixels, losses of units, exact search
+    rules.py          wsr (betting), hb (Hoeffding-Bentkus)
+    calibration.py    calibrate
+    cards.py          Calibration, the card that it makes
+    metrics.py        evaluate
+    probability.py    binomial and normal probabilities
+    populations.py    synthetic images with known risk
+    verification.py   does the guarantee hold? on synthetic data with known risk, on held-out data
+
+What makes the bounds (operators, samplers, networks) is handed in, never imported.
+"""
+
+from certes.intervals.bounds import Bounds, Provenance
+from certes.intervals.calibration import calibrate
+from certes.intervals.cards import Calibration
+from certes.intervals.metrics import evaluate
+from certes.intervals.quantiles import (
+    corrected_probabilities,
+    nominal_coverage,
+    sample_bounds,
+)
+from certes.intervals.streaming import StreamingMoments, StreamingQuantiles
+from certes.intervals.verification import HeldOut, Row, verify_card, verify_synthetic
+
+__all__ = [
+    "Bounds",
+    "Calibration",
+    "HeldOut",
+    "Provenance",
+    "Row",
+    "StreamingMoments",
+    "StreamingQuantiles",
+    "calibrate",
+    "corrected_probabilities",
+    "evaluate",
+    "nominal_coverage",
+    "sample_bounds",
+    "verify_card",
+    "verify_synthetic",
+]

@@ -1,0 +1,161 @@
+"""The posterior of a batch of pictures: samples, or what was kept of them, and an estimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from certes.errors import InputError
+from certes.intervals.bounds import Bounds, Provenance
+from certes.intervals.quantiles import corrected_probabilities, order_statistic
+from certes.intervals.streaming import StreamingMoments, StreamingQuantiles
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """K answers for every picture, image units.
+
+    Args:
+        estimate: the restored pictures: the best single answer (B, C, H, W).
+        mean: mean of the samples (B, C, H, W).
+        std: standard deviation of the samples (B, C, H, W).
+        count: K.
+        kept: the samples (K, B, C, H, W), or ``None`` where they were streamed.
+        quantiles: the quantiles that were streamed, by level; empty where samples were kept.
+        provenance: what made them, if that is to be checked when a calibration is applied.
+        nfe: network calls behind each sample.
+    """
+
+    estimate: Float[Tensor, "b c h w"]
+    mean: Float[Tensor, "b c h w"]
+    std: Float[Tensor, "b c h w"]
+    count: int
+    kept: Float[Tensor, "k b c h w"] | None
+    quantiles: dict[float, Float[Tensor, "b c h w"]]
+    provenance: Provenance | None = None
+    nfe: int = 0
+
+    @property
+    def samples(self) -> Float[Tensor, "k b c h w"]:
+        """The samples, in [0, 1].
+
+        Raises:
+            InputError: if they were streamed.
+        """
+        if self.kept is None:
+            raise InputError("samples: only their statistics were kept; ask with keep_samples=True")
+        return self.kept
+
+    def quantile(self, level: float) -> Float[Tensor, "b c h w"]:
+        """A quantile of the samples, interpolated between them as ``torch.quantile`` does.
+
+        Raises:
+            InputError: if the samples were streamed and this level was not asked for.
+        """
+        if self.kept is not None:
+            return _interpolated(self.kept, level)
+        for known, value in self.quantiles.items():
+            if abs(known - level) < 1e-6:
+                return value
+        raise InputError(
+            f"quantile: level {level} was not streamed; ask for it with alpha={2 * min(level, 1 - level):.4g}, "
+            "or keep the samples"
+        )
+
+    def bounds(self, alpha: float = 0.1) -> Bounds:
+        """Bounds that aim at a miss rate of ``alpha`` a pixel; raw, without any guarantee yet.
+
+        With few samples they are the extremes and cover less than 1 - alpha, by a known amount:
+        :func:`certes.intervals.nominal_coverage`.
+
+        Raises:
+            InputError: if the samples were streamed for another alpha.
+        """
+        if self.kept is not None:
+            k = order_statistic(self.count, alpha)
+            lower = self.kept.kthvalue(k, dim=0).values
+            upper = self.kept.kthvalue(self.count + 1 - k, dim=0).values
+        else:
+            lower, upper = (self.quantile(p) for p in corrected_probabilities(self.count, alpha))
+        return Bounds.ordered(lower, self.estimate, upper, _aiming(self.provenance, alpha))
+
+
+def _aiming(provenance: Provenance | None, alpha: float) -> Provenance | None:
+    return None if provenance is None else replace(provenance, alpha=alpha)
+
+
+def _interpolated(samples: Float[Tensor, "k b c h w"], level: float) -> Float[Tensor, "b c h w"]:
+    """One quantile by selection: ``torch.quantile`` sorts, and refuses large inputs."""
+    if not 0 <= level <= 1:
+        raise InputError(f"quantile: level {level}; give one between 0 and 1")
+    rank = level * (len(samples) - 1)
+    below = int(rank)
+    low = samples.kthvalue(below + 1, dim=0).values
+    high = samples.kthvalue(min(below + 2, len(samples)), dim=0).values
+    return low.lerp(high, rank - below)
+
+
+class PosteriorBuilder:
+    """Takes samples as they come, for one group of pictures.
+
+    Args:
+        count: how many samples there will be for each picture.
+        keep: whether to keep them; else only moments and the two quantiles for ``alpha`` are kept,
+            in memory that does not grow with their number.
+        alpha: the miss rate that :meth:`Posterior.bounds` will be asked for.
+    """
+
+    def __init__(self, count: int, keep: bool, alpha: float) -> None:
+        self.count = count
+        self.moments = StreamingMoments()
+        self.kept: list[Tensor] | None = [] if keep else None
+        self.levels = corrected_probabilities(count, alpha)
+        self.quantiles = StreamingQuantiles(self.levels)
+        self.estimate = StreamingMoments()
+
+    def add(
+        self, samples: Float[Tensor, "k b c h w"], estimates: Float[Tensor, "k b c h w"]
+    ) -> None:
+        """Take in more samples and the estimates that belong to them."""
+        samples = samples.clamp(0, 1).float().cpu()
+        self.moments.update(samples)
+        self.estimate.update(estimates)
+        if self.kept is None:
+            self.quantiles.update(samples)
+        else:
+            self.kept.append(samples)
+
+    def build(self, provenance: Provenance) -> Posterior:
+        """The posterior, once all samples are in."""
+        quantiles: dict[float, Tensor] = {}
+        if self.kept is None:
+            quantiles = dict(zip(self.levels, self.quantiles.values, strict=True))
+        return Posterior(
+            estimate=self.estimate.mean.clamp(0, 1).float(),
+            mean=self.moments.mean.float(),
+            std=self.moments.std.float(),
+            count=self.count,
+            kept=None if self.kept is None else torch.cat(self.kept),
+            quantiles=quantiles,
+            provenance=provenance,
+            nfe=provenance.steps or 0,
+        )
+
+
+def join(parts: list[Posterior]) -> Posterior:
+    """Posteriors of groups of pictures as one, in order; they come from the same settings."""
+    first = parts[0]
+    kept = [part.kept for part in parts if part.kept is not None]
+    return Posterior(
+        estimate=torch.cat([part.estimate for part in parts]),
+        mean=torch.cat([part.mean for part in parts]),
+        std=torch.cat([part.std for part in parts]),
+        count=first.count,
+        kept=torch.cat(kept, dim=1) if kept else None,
+        quantiles={p: torch.cat([part.quantiles[p] for part in parts]) for p in first.quantiles},
+        provenance=first.provenance,
+        nfe=first.nfe,
+    )

@@ -1,0 +1,152 @@
+"""From a network to a denoiser: units, noise levels, padding and precision meet here, nowhere else."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from certes.diffusion.covariance import Covariance
+from certes.diffusion.denoiser import Denoised, Denoiser
+from certes.diffusion.parametrisation import Parametrisation
+from certes.diffusion.residuals import ResidualSpectrum, SpectralCovariance
+from certes.diffusion.schedules import DiscreteBetas, Schedule
+from certes.errors import ModelError
+from certes.networks.unet import UNet
+
+# exp of more than this is no variance that a normalised residual can have; it only guards overflow.
+LOG_VARIANCE_LIMIT = 12.0
+
+
+def conditioning(schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """The number that a network's time embedding is computed from.
+
+    A network of a discrete table was trained on its 0-based indices; ours on ``1000 t``.
+    """
+    if isinstance(schedule, DiscreteBetas):
+        return schedule.index(t).clamp(min=0)
+    return 1000 * t
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the machine computes in it, float32 elsewhere (where it would be emulated)."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():  # pyright: ignore[reportPrivateUsage]
+        return torch.bfloat16
+    return torch.float32
+
+
+class NetworkDenoiser(Denoiser):
+    r"""A U-Net with a schedule, read as ``E[x_0 | x]`` in image units.
+
+    The network sees :math:`x_t = \alpha z_0 + \sigma e` with :math:`z_0 = (x_0 - center) / scale`.
+    Everything around the network is float32 with float64 schedule values.
+
+    Args:
+        net: predicts ``channels`` values a pixel, and ``channels`` log-variances of that prediction's
+            error where it has twice as many outputs.
+        schedule: the process that the network was trained on, in the units of ``z_0``.
+        parametrisation: what it predicts.
+        center: image value that the network sees as 0.
+        scale: image units for one network unit.
+        spectrum: measured residual spectrum, if there is one.
+    """
+
+    def __init__(
+        self,
+        net: UNet,
+        schedule: Schedule,
+        parametrisation: Parametrisation,
+        center: float = 0.5,
+        scale: float = 0.5,
+        spectrum: ResidualSpectrum | None = None,
+    ) -> None:
+        self.net = net
+        self.schedule = schedule
+        self.parametrisation = parametrisation
+        self.center = center
+        self.scale = scale
+        self.spectrum = spectrum
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of the pictures."""
+        return self.net.config.in_channels
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives; pictures must be there too."""
+        return next(self.net.parameters()).device
+
+    def levels(self, sigma: Float[Tensor, " b"]) -> tuple[Tensor, Tensor, Tensor]:
+        r"""``(t, alpha, sigma)`` of the schedule at a noise level in image units, float64.
+
+        Levels beyond the schedule's ends are answered at its ends: below the smallest one a picture
+        is clean as far as the network can tell.
+        """
+        ends = self.schedule.noise_level(torch.tensor([0.0, 1.0]))
+        low = max(float(ends[0]), 1e-6)
+        ratio = (sigma.double() / self.scale).clamp(low, float(ends[1]))
+        t = self.schedule.time(-2 * ratio.log())
+        return t, self.schedule.alpha(t), self.schedule.sigma(t)
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
+        """``E[x_0 | x]`` and, where the network predicts it, the variance of every pixel.
+
+        Raises:
+            ModelError: if the pictures have another number of channels than the network.
+        """
+        if x.shape[1] != self.channels:
+            raise ModelError(
+                f"model: trained on {self.channels} channel(s), the picture has {x.shape[1]}; "
+                "convert the picture or choose another model"
+            )
+        t, alpha, noise = self.levels(sigma)
+        alpha, noise = (value.to(x.dtype)[:, None, None, None] for value in (alpha, noise))
+        x_t = alpha * (x - self.center) / self.scale
+        output = evaluate(self.net, x_t, conditioning(self.schedule, t).float()).to(x.dtype)
+        prediction, log_variance = output[:, : self.channels], output[:, self.channels :]
+        z0 = self.parametrisation.x0(x_t, prediction, alpha, noise)
+        mean = self.center + self.scale * z0
+        if log_variance.shape[1] == 0:
+            return Denoised(mean)
+        _, b = self.parametrisation.coefficients(alpha, noise)
+        variance = bounded_exp(log_variance) * (self.scale / b) ** 2
+        return Denoised(mean, variance)
+
+    def covariance(self, denoised: Denoised, sigma: Float[Tensor, " b"]) -> Covariance:
+        """``D^(1/2) S D^(1/2)``; see :mod:`certes.diffusion.residuals`.
+
+        Raises:
+            ModelError: if the model folder holds no residual spectrum.
+        """
+        if self.spectrum is None:
+            raise ModelError(
+                "model: no residual spectrum is stored with it, which this sampler needs; measure "
+                "one with certes.training.measure_residuals(model, pictures), or use sampler='ddrm'"
+            )
+        size = denoised.mean.shape[-2:]
+        spectrum = self.spectrum.at(sigma, (size[0], size[1])).to(denoised.mean.dtype)
+        variance = denoised.variance
+        one = torch.ones((), dtype=spectrum.dtype, device=spectrum.device).expand(1, 1, 1, 1)
+        return SpectralCovariance(spectrum, one if variance is None else variance.sqrt())
+
+
+def bounded_exp(log_variance: Tensor) -> Tensor:
+    """``exp``, safe against the first steps of training and foreign inputs."""
+    return log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT).exp()
+
+
+def evaluate(net: UNet, x: Float[Tensor, "b c h w"], time: Float[Tensor, " b"]) -> Tensor:
+    """Run the network in its own dtype on pictures of any size (reflected up to a multiple)."""
+    height, width = x.shape[-2:]
+    pad_h, pad_w = -height % net.config.multiple, -width % net.config.multiple
+    if pad_h or pad_w:
+        mode = "reflect" if pad_h < height and pad_w < width else "replicate"
+        x = F.pad(x, (0, pad_w, 0, pad_h), mode=mode)
+    weight: nn.Parameter = net.conv_in.weight
+    x = x.to(weight.dtype).contiguous(memory_format=torch.channels_last)
+    return net(x, time)[..., :height, :width]

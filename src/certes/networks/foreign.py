@@ -1,0 +1,114 @@
+"""Plain diffusers DDPM folders: both layouts, and the attention names of before 2023."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from certes.diffusion.parametrisation import Parametrisation
+from certes.diffusion.schedules import DiscreteBetas, Schedule, linear_betas
+from certes.errors import ModelError
+from certes.networks.denoiser import NetworkDenoiser
+from certes.networks.model import CONFIG, WEIGHTS, read_json, read_tensors, read_weights
+from certes.networks.unet import UNet, UNetConfig
+
+SCHEDULER = "scheduler_config.json"
+LEGACY = {
+    ".query.": ".to_q.",
+    ".key.": ".to_k.",
+    ".value.": ".to_v.",
+    ".proj_attn.": ".to_out.0.",
+}
+PREDICTIONS = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}
+
+
+def read_diffusers(
+    folder: Path, weights: Path | None
+) -> tuple[str, NetworkDenoiser, dict[str, Any]]:
+    """Read a folder that ``DDPMPipeline.save_pretrained`` (or its predecessor) wrote.
+
+    Args:
+        folder: the pipeline's folder (``unet/``, ``scheduler/``, or everything at its root).
+        weights: the weights file, if the user named one; then ``folder`` is the file's own.
+
+    Raises:
+        ModelError: if something is missing or is not a DDPM.
+    """
+    network = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
+    net = UNet(UNetConfig.from_dict(read_json(network / CONFIG)))
+    path = weights or _weights(network)
+    state = {modern_name(name): value for name, value in read_tensors(path).items()}
+    read_weights(net, state, path)
+    scheduler = read_json(_scheduler(folder))
+    denoiser = NetworkDenoiser(net, read_schedule(scheduler), read_prediction(scheduler))
+    # A network named by its file sits in unet/; people know the pipeline's name.
+    home = folder.parent if folder.name == "unet" else folder
+    card = {"kind": "unconditional", "name": home.resolve().name, "source": "diffusers"}
+    return card["name"], denoiser, card
+
+
+def modern_name(name: str) -> str:
+    """Today's name of an attention parameter."""
+    for old, new in LEGACY.items():
+        name = name.replace(old, new)
+    return name
+
+
+def read_schedule(config: dict[str, Any]) -> Schedule:
+    """The noise schedule of a ``scheduler_config.json``.
+
+    Raises:
+        ModelError: if its kind of schedule is unknown.
+    """
+    if config.get("trained_betas"):
+        return DiscreteBetas(tuple(config["trained_betas"]))
+    steps = int(config.get("num_train_timesteps", 1000))
+    first, last = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
+    match config.get("beta_schedule", "linear"):
+        case "linear":
+            return linear_betas(steps, first, last)
+        case "scaled_linear":
+            roots = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64)
+            return DiscreteBetas(tuple((roots**2).tolist()))
+        case "squaredcos_cap_v2":
+            return DiscreteBetas(tuple(_cosine_betas(steps).tolist()))
+        case other:
+            raise ModelError(f"model: beta_schedule {other!r} of its scheduler is not supported")
+
+
+def _cosine_betas(steps: int) -> Tensor:
+    r""":math:`\beta_i = 1 - \bar\alpha_{i+1} / \bar\alpha_i`, at most .999 (Nichol & Dhariwal 2021)."""
+    u = torch.arange(steps + 1, dtype=torch.float64) / steps
+    alpha_bar = torch.cos((u + 0.008) / 1.008 * torch.pi / 2) ** 2
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+
+
+def read_prediction(config: dict[str, Any]) -> Parametrisation:
+    """What the network predicts.
+
+    Raises:
+        ModelError: if diffusers would know it and certes does not.
+    """
+    kind = config.get("prediction_type", "epsilon")
+    if kind not in PREDICTIONS:
+        raise ModelError(f"model: prediction_type {kind!r}; expected one of {sorted(PREDICTIONS)}")
+    return Parametrisation(PREDICTIONS[kind])
+
+
+def _weights(network: Path) -> Path:
+    if (network / WEIGHTS).is_file():
+        return network / WEIGHTS
+    pickles = sorted(network.glob("*.bin"))
+    hint = f"; pass {pickles[0]} itself if you trust it" if pickles else ""
+    raise ModelError(f"model {network}: {WEIGHTS} is missing{hint}")
+
+
+def _scheduler(folder: Path) -> Path:
+    places = (folder / "scheduler", folder, folder.parent / "scheduler")
+    for place in places:
+        if (place / SCHEDULER).is_file():
+            return place / SCHEDULER
+    raise ModelError(f"model {folder}: no {SCHEDULER}; is it a DDPM folder?")

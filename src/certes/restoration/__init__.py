@@ -1,0 +1,14 @@
+"""Restoration (DDRM, Kawar et al. 2022): pictures from measurements ``y = H x + noise``.
+
+May live here: linear operators with matrix-free singular value decompositions, posterior samplers,
+noise estimation, degradations, tiling. What a posterior is and what its intervals promise is said in
+``certes.intervals``; which network serves as prior in ``certes.networks``.
+"""
+
+from __future__ import annotations
+
+from certes.restoration.degradations import degrade
+from certes.restoration.noise import estimate_noise
+from certes.restoration.restore import restore
+
+__all__ = ["degrade", "estimate_noise", "restore"]

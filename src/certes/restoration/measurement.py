@@ -1,0 +1,59 @@
+r"""A measurement seen in its operator's singular basis: one noisy look at every coefficient.
+
+With :math:`H = U S V^T`, :math:`\bar x = V^T x` and :math:`\bar y_i = (U^T y)_i / s_i` (Kawar et al.
+2022, arXiv:2201.11793, section 4),
+
+.. math:: \bar y_i = \bar x_i + a_i e_i, \qquad a_i = \sigma_y / s_i,
+
+and :math:`a_i = \infty` for what the operator cannot see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from certes.restoration.operators import LinearOperator
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """``y = H x + noise e`` in singular coordinates.
+
+    Args:
+        operator: ``H``.
+        values: ``y_i / s_i``, 0 where unseen, image units.
+        levels: ``a_i``, infinite where unseen, image units.
+    """
+
+    operator: LinearOperator
+    values: Float[Tensor, "b n"]
+    levels: Float[Tensor, "b n"]
+
+    def repeat(self, count: int) -> Measurement:
+        """The whole batch ``count`` times, one copy after another."""
+        return Measurement(
+            self.operator,
+            self.values.repeat(count, 1),
+            self.levels.repeat(count, 1),
+        )
+
+
+def measure(
+    operator: LinearOperator, y: Float[Tensor, "b *out"], noise: Float[Tensor, " b"]
+) -> Measurement:
+    """See measurements ``y`` of noise level ``noise`` (image units) in singular coordinates.
+
+    Singular values that rounding cannot tell from zero count as zero.
+    """
+    s = operator.spectrum.to(y)
+    seen = s > operator.tolerance(y.dtype)
+    divisor = torch.where(seen, s, 1.0)
+    coefficients = operator.Ut(y)[:, : operator.n]
+    missing = operator.n - coefficients.shape[1]
+    values = torch.nn.functional.pad(coefficients, (0, missing)) / divisor
+    levels = torch.where(seen, noise.to(y)[:, None] / divisor, torch.inf)
+    return Measurement(operator, torch.where(seen, values, 0.0), levels)

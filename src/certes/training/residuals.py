@@ -1,0 +1,55 @@
+"""Measure a trained network's error spectrum on training pictures, noise level by noise level."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from certes.diffusion.bases import CosineBasis
+from certes.diffusion.noise import stream_seeds
+from certes.diffusion.residuals import ResidualSpectrum
+from certes.networks.denoiser import NetworkDenoiser
+
+# Image units: from half a grey level to where nothing of a picture is left to see.
+LEVELS = torch.logspace(-2.7, 0.7, 18, dtype=torch.float64)
+_CHUNK = 64
+
+
+def measure_residuals(
+    denoiser: NetworkDenoiser,
+    patches: Float[Tensor, "b c s s"],
+    levels: Float[Tensor, " l"] = LEVELS,
+    seed: int = 0,
+) -> ResidualSpectrum:
+    """The mean squared cosine coefficients of ``(x_0 - E[x_0|x]) / deviation`` at each level.
+
+    The deviation is the predicted one, or 1 where the network predicts none.
+
+    Args:
+        denoiser: the trained network.
+        patches: square training patches, image units; a few hundred give 5 % accuracy.
+        levels: noise levels, increasing, image units.
+        seed: of the noise.
+    """
+    spectra = [_spectrum(denoiser, patches, float(level), seed) for level in levels]
+    return ResidualSpectrum(levels, torch.stack(spectra))
+
+
+def _spectrum(
+    denoiser: NetworkDenoiser, patches: Float[Tensor, "b c s s"], level: float, seed: int
+) -> Float[Tensor, "c s s"]:
+    (stream,) = stream_seeds(seed, [f"residuals {level:.6g}"])
+    generator = torch.Generator().manual_seed(stream)
+    basis, total = CosineBasis(), torch.zeros(patches.shape[1:])
+    for x0 in patches.split(_CHUNK):
+        x = x0 + level * torch.randn(x0.shape, generator=generator)
+        sigma = torch.full((len(x0),), level)
+        denoised = denoiser(x.to(denoiser.device), sigma.to(denoiser.device))
+        residual = x0 - denoised.mean.cpu()
+        if denoised.variance is not None:
+            residual = residual / denoised.variance.cpu().sqrt()
+        total += basis.forward(residual).square().sum(dim=0)
+    mean = total / len(patches)
+    # Pictures are turned in training: rows and columns are alike, and both halves inform each other.
+    return (mean + mean.mT) / 2
