@@ -64,6 +64,13 @@ class OperatorCase:
         torch.testing.assert_close(H.Vt(H.V(c)), c, **TIGHT)
         torch.testing.assert_close(H.Ut(H.U(d)), d, **TIGHT)
 
+    def test_rows_are_the_first_columns_of_v(self, H: LinearOperator) -> None:
+        r = len(H.singular_values)
+        v = columns(H.V, H.n)[:, :r]
+        torch.testing.assert_close(columns(H.rows, r), v, **TIGHT)
+        x = random(3, *H.in_shape)
+        torch.testing.assert_close(H.rows_t(x), x.flatten(1) @ v, **TIGHT)
+
     def test_decomposition_reproduces_the_matrix(self, H: LinearOperator) -> None:
         r = min(H.m, H.n)
         u, v = columns(H.U, H.m), columns(H.V, H.n)

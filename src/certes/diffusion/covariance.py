@@ -1,6 +1,6 @@
 r"""Covariances :math:`P = Cov[x_0 \mid x_t]` as linear maps, never as matrices.
 
-The linear-Gaussian conditional mean of a picture given a measurement needs ``P v`` and nothing else.
+The linear-Gaussian conditional mean of a picture given a measurement needs ``P v``, nothing else.
 """
 
 from __future__ import annotations

@@ -38,6 +38,14 @@ class Denoised:
 class Denoiser(ABC):
     """A callable ``(x, sigma) -> Denoised`` that also knows the covariance of its own error."""
 
+    inflation: float = 1.0
+    """How much wider than its samples spread its errors are; 1 for an exact denoiser.
+
+    A trained network's samples differ from each other by less than from the truth, because they
+    share its mistakes. Samples are spread about their mean by this factor (multiplicative
+    inflation, Anderson and Anderson 1999), measured on training pictures.
+    """
+
     @abstractmethod
     def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
         """Estimate the clean pictures.

@@ -1,9 +1,9 @@
 r"""What a network may predict, and how to read :math:`x_0` from it.
 
-With :math:`x_t = \alpha x_0 + \sigma e` a network may answer with the noise :math:`e` (Ho et al. 2020),
-with :math:`x_0`, with the velocity :math:`v = \alpha e - \sigma x_0` (Salimans & Ho 2022) or with the
-score :math:`-e / \sigma` (Song et al. 2021). All are linear in :math:`(x_t, x_0)`, so a prediction's
-error is the error of :math:`x_0` times a known factor.
+With :math:`x_t = \alpha x_0 + \sigma e` a network may answer with the noise :math:`e` (Ho et al.
+2020), with :math:`x_0`, with the velocity :math:`v = \alpha e - \sigma x_0` (Salimans & Ho 2022) or
+with the score :math:`-e / \sigma` (Song et al. 2021). All are linear in :math:`(x_t, x_0)`, so a
+prediction's error is the error of :math:`x_0` times a known factor.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class Posterior:
             if abs(known - level) < 1e-6:
                 return value
         raise InputError(
-            f"quantile: level {level} was not streamed; ask for it with alpha={2 * min(level, 1 - level):.4g}, "
-            "or keep the samples"
+            f"quantile: level {level} was not streamed, only {sorted(self.quantiles)} were; "
+            "ask for another alpha, or keep the samples"
         )
 
     def bounds(self, alpha: float = 0.1) -> Bounds:
@@ -128,21 +128,30 @@ class PosteriorBuilder:
         else:
             self.kept.append(samples)
 
-    def build(self, provenance: Provenance) -> Posterior:
-        """The posterior, once all samples are in."""
-        quantiles: dict[float, Tensor] = {}
+    def build(self, provenance: Provenance, inflation: float = 1.0) -> Posterior:
+        """The posterior, once all samples are in.
+
+        Args:
+            provenance: what made the samples.
+            inflation: samples are spread about their mean by this factor.
+        """
+        centre, estimate = self.moments.mean.float(), self.estimate.mean.clamp(0, 1).float()
+
+        def inflated(values: Tensor) -> Tensor:
+            return (centre + inflation * (values - centre)).clamp(0, 1)
+
+        nfe = provenance.steps or 0
         if self.kept is None:
-            quantiles = dict(zip(self.levels, self.quantiles.values, strict=True))
-        return Posterior(
-            estimate=self.estimate.mean.clamp(0, 1).float(),
-            mean=self.moments.mean.float(),
-            std=self.moments.std.float(),
-            count=self.count,
-            kept=None if self.kept is None else torch.cat(self.kept),
-            quantiles=quantiles,
-            provenance=provenance,
-            nfe=provenance.steps or 0,
-        )
+            # Inflation is affine and increasing, so it may as well be done to the quantiles.
+            values = (inflated(value) for value in self.quantiles.values)
+            quantiles = dict(zip(self.levels, values, strict=True))
+            std = inflation * self.moments.std.float()
+            return Posterior(estimate, centre, std, self.count, None, quantiles, provenance, nfe)
+        kept = inflated(torch.cat(self.kept))
+        moments = StreamingMoments()
+        moments.update(kept)
+        mean, std = moments.mean.float(), moments.std.float()
+        return Posterior(estimate, mean, std, self.count, kept, {}, provenance, nfe)
 
 
 def join(parts: list[Posterior]) -> Posterior:

@@ -6,8 +6,9 @@ May live here: architectures and how their weights are read and written. A netwo
 
 from __future__ import annotations
 
+from certes.networks.config import UNetConfig
 from certes.networks.denoiser import NetworkDenoiser
 from certes.networks.model import Model, load
-from certes.networks.unet import UNet, UNetConfig
+from certes.networks.unet import UNet
 
 __all__ = ["Model", "NetworkDenoiser", "UNet", "UNetConfig", "load"]

@@ -1,11 +1,11 @@
-"""From a network to a denoiser: units, noise levels, padding and precision meet here, nowhere else."""
+"""From a network to a denoiser: units, noise levels, padding and precision meet here only."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised, Denoiser
@@ -45,13 +45,17 @@ class NetworkDenoiser(Denoiser):
     Everything around the network is float32 with float64 schedule values.
 
     Args:
-        net: predicts ``channels`` values a pixel, and ``channels`` log-variances of that prediction's
-            error where it has twice as many outputs.
+        net: predicts ``channels`` values a pixel and, where it has twice as many outputs, the
+            log-variances of that prediction's errors.
         schedule: the process that the network was trained on, in the units of ``z_0``.
         parametrisation: what it predicts.
         center: image value that the network sees as 0.
         scale: image units for one network unit.
         spectrum: measured residual spectrum, if there is one.
+        inflation: measured ratio of its errors to its samples' spread.
+
+    Raises:
+        ModelError: if the network's outputs are not one or two for each input channel.
     """
 
     def __init__(
@@ -62,13 +66,21 @@ class NetworkDenoiser(Denoiser):
         center: float = 0.5,
         scale: float = 0.5,
         spectrum: ResidualSpectrum | None = None,
+        inflation: float = 1.0,
     ) -> None:
+        inputs, outputs = net.config.in_channels, net.config.out_channels
+        if outputs not in (inputs, 2 * inputs):
+            raise ModelError(
+                f"config: out_channels = {outputs} for in_channels = {inputs}; "
+                "give as many, or twice as many to predict variances too"
+            )
         self.net = net
         self.schedule = schedule
         self.parametrisation = parametrisation
         self.center = center
         self.scale = scale
         self.spectrum = spectrum
+        self.inflation = inflation
 
     @property
     def channels(self) -> int:
@@ -131,8 +143,8 @@ class NetworkDenoiser(Denoiser):
         size = denoised.mean.shape[-2:]
         spectrum = self.spectrum.at(sigma, (size[0], size[1])).to(denoised.mean.dtype)
         variance = denoised.variance
-        one = torch.ones((), dtype=spectrum.dtype, device=spectrum.device).expand(1, 1, 1, 1)
-        return SpectralCovariance(spectrum, one if variance is None else variance.sqrt())
+        deviation = spectrum.new_ones(1, 1, 1, 1) if variance is None else variance.sqrt()
+        return SpectralCovariance(spectrum, deviation)
 
 
 def bounded_exp(log_variance: Tensor) -> Tensor:
@@ -147,6 +159,5 @@ def evaluate(net: UNet, x: Float[Tensor, "b c h w"], time: Float[Tensor, " b"]) 
     if pad_h or pad_w:
         mode = "reflect" if pad_h < height and pad_w < width else "replicate"
         x = F.pad(x, (0, pad_w, 0, pad_h), mode=mode)
-    weight: nn.Parameter = net.conv_in.weight
-    x = x.to(weight.dtype).contiguous(memory_format=torch.channels_last)
+    x = x.to(net.conv_in.weight.dtype).contiguous(memory_format=torch.channels_last)
     return net(x, time)[..., :height, :width]

@@ -11,9 +11,9 @@ from torch import Tensor
 from certes.diffusion.parametrisation import Parametrisation
 from certes.diffusion.schedules import DiscreteBetas, Schedule, linear_betas
 from certes.errors import ModelError
+from certes.networks.config import UNetConfig
 from certes.networks.denoiser import NetworkDenoiser
-from certes.networks.model import CONFIG, WEIGHTS, read_json, read_tensors, read_weights
-from certes.networks.unet import UNet, UNetConfig
+from certes.networks.files import CONFIG, WEIGHTS, read_json, read_network, read_tensors
 
 SCHEDULER = "scheduler_config.json"
 LEGACY = {
@@ -25,29 +25,30 @@ LEGACY = {
 PREDICTIONS = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}
 
 
-def read_diffusers(
-    folder: Path, weights: Path | None
-) -> tuple[str, NetworkDenoiser, dict[str, Any]]:
+def read_diffusers(folder: Path, weights: Path | None) -> tuple[NetworkDenoiser, dict[str, Any]]:
     """Read a folder that ``DDPMPipeline.save_pretrained`` (or its predecessor) wrote.
 
     Args:
         folder: the pipeline's folder (``unet/``, ``scheduler/``, or everything at its root).
         weights: the weights file, if the user named one; then ``folder`` is the file's own.
 
+    Returns:
+        The denoiser, and what a ``certes.json`` would say of it.
+
     Raises:
         ModelError: if something is missing or is not a DDPM.
     """
     network = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
-    net = UNet(UNetConfig.from_dict(read_json(network / CONFIG)))
+    scheduler = read_json(_scheduler(folder))
     path = weights or _weights(network)
     state = {modern_name(name): value for name, value in read_tensors(path).items()}
-    read_weights(net, state, path)
-    scheduler = read_json(_scheduler(folder))
+    net = read_network(network / CONFIG, path, state)
+    _check_variance(net.config)
     denoiser = NetworkDenoiser(net, read_schedule(scheduler), read_prediction(scheduler))
     # A network named by its file sits in unet/; people know the pipeline's name.
     home = folder.parent if folder.name == "unet" else folder
     card = {"kind": "unconditional", "name": home.resolve().name, "source": "diffusers"}
-    return card["name"], denoiser, card
+    return denoiser, card
 
 
 def modern_name(name: str) -> str:
@@ -63,6 +64,8 @@ def read_schedule(config: dict[str, Any]) -> Schedule:
     Raises:
         ModelError: if its kind of schedule is unknown.
     """
+    if config.get("rescale_betas_zero_snr"):
+        raise ModelError("model: rescale_betas_zero_snr of its scheduler is not supported")
     if config.get("trained_betas"):
         return DiscreteBetas(tuple(config["trained_betas"]))
     steps = int(config.get("num_train_timesteps", 1000))
@@ -72,15 +75,15 @@ def read_schedule(config: dict[str, Any]) -> Schedule:
             return linear_betas(steps, first, last)
         case "scaled_linear":
             roots = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64)
-            return DiscreteBetas(tuple((roots**2).tolist()))
+            return DiscreteBetas(tuple(map(float, roots**2)))
         case "squaredcos_cap_v2":
-            return DiscreteBetas(tuple(_cosine_betas(steps).tolist()))
+            return DiscreteBetas(tuple(map(float, _cosine_betas(steps))))
         case other:
             raise ModelError(f"model: beta_schedule {other!r} of its scheduler is not supported")
 
 
 def _cosine_betas(steps: int) -> Tensor:
-    r""":math:`\beta_i = 1 - \bar\alpha_{i+1} / \bar\alpha_i`, at most .999 (Nichol & Dhariwal 2021)."""
+    r""":math:`1 - \bar\alpha_{i+1} / \bar\alpha_i`, at most .999 (Nichol & Dhariwal 2021)."""
     u = torch.arange(steps + 1, dtype=torch.float64) / steps
     alpha_bar = torch.cos((u + 0.008) / 1.008 * torch.pi / 2) ** 2
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
@@ -96,6 +99,14 @@ def read_prediction(config: dict[str, Any]) -> Parametrisation:
     if kind not in PREDICTIONS:
         raise ModelError(f"model: prediction_type {kind!r}; expected one of {sorted(PREDICTIONS)}")
     return Parametrisation(PREDICTIONS[kind])
+
+
+def _check_variance(config: UNetConfig) -> None:
+    if config.out_channels != config.in_channels:
+        raise ModelError(
+            f"model: {config.out_channels} output channels for {config.in_channels} of input; "
+            "conditional networks and learned variances of diffusers are not supported"
+        )
 
 
 def _weights(network: Path) -> Path:

@@ -1,17 +1,15 @@
-r"""The U-Net of DDPM (Ho et al. 2020, appendix B), with the names that diffusers gives its parts.
+"""The U-Net of DDPM (Ho et al. 2020, appendix B), with the names that diffusers gives its parts.
 
-Configuration keys and parameter names are those of ``diffusers.UNet2DModel``, so that its folders
-load and save unchanged. What that class cannot express is added: a pixel-unshuffle stem (``stem``:
-a picture of side ``s`` is seen as ``stem**2`` channels of side ``s / stem``, which makes CPU training
-and sampling several times faster at equal width).
+Parameter names are those of ``diffusers.UNet2DModel``, so that its folders load and save unchanged;
+:mod:`certes.networks.config` says what is added. The one addition with a body here is the stem: a
+picture of side ``s`` is seen as ``stem**2`` channels of side ``s / stem``, which makes training and
+sampling on a CPU several times faster at equal width.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,89 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from certes.errors import ModelError
-
-DOWN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
-UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """Shape of a U-Net. Keys and defaults are those of ``diffusers.UNet2DModel`` except ``stem``.
-
-    ``stem`` is the factor of the pixel-unshuffle before ``conv_in`` and of the pixel-shuffle after
-    ``conv_out`` (1: none).
-    """
-
-    sample_size: int | None = None
-    in_channels: int = 3
-    out_channels: int = 3
-    down_block_types: tuple[str, ...] = ("DownBlock2D",) * 4
-    up_block_types: tuple[str, ...] = ("UpBlock2D",) * 4
-    block_out_channels: tuple[int, ...] = (128, 256, 256, 256)
-    layers_per_block: int = 2
-    dropout: float = 0.0
-    attention_head_dim: int | None = 8
-    norm_num_groups: int = 32
-    attn_norm_num_groups: int | None = None
-    norm_eps: float = 1e-5
-    freq_shift: int = 0
-    flip_sin_to_cos: bool = True
-    downsample_padding: int = 1
-    downsample_type: str = "conv"
-    upsample_type: str = "conv"
-    resnet_time_scale_shift: str = "default"
-    add_attention: bool = True
-    mid_block_scale_factor: float = 1.0
-    stem: int = 1
-
-    def __post_init__(self) -> None:
-        levels = len(self.block_out_channels)
-        if len(self.down_block_types) != levels or len(self.up_block_types) != levels:
-            raise ModelError(
-                f"config: {len(self.down_block_types)} down and {len(self.up_block_types)} up blocks "
-                f"for {levels} entries of block_out_channels; all three must be equally long"
-            )
-        unknown = set(self.down_block_types) - set(DOWN_BLOCKS)
-        unknown |= set(self.up_block_types) - set(UP_BLOCKS)
-        if unknown:
-            raise ModelError(f"config: block types {sorted(unknown)} are not supported")
-
-    @property
-    def multiple(self) -> int:
-        """Picture sides must be multiples of this."""
-        return self.stem * 2 ** (len(self.block_out_channels) - 1)
-
-    @property
-    def has_attention(self) -> bool:
-        """Whether answers depend on the whole picture at once (so that big pictures need tiles)."""
-        blocks = self.down_block_types + self.up_block_types
-        return self.add_attention or any(name.startswith("Attn") for name in blocks)
-
-    @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> UNetConfig:
-        """From a ``config.json``; keys that do not change the network are ignored."""
-        known = {f.name for f in fields(cls)}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in known}
-        _refuse_unsupported(config)
-        return cls(**values)
-
-
-# Keys of UNet2DModel whose other values would change the network, and the values that do not.
-_PLAIN = {
-    "act_fn": ("silu", "swish"),
-    "time_embedding_type": ("positional",),
-    "class_embed_type": (None,),
-    "num_class_embeds": (None,),
-    "center_input_sample": (False,),
-    "mid_block_type": ("UNetMidBlock2D",),
-    "time_embedding_dim": (None,),
-}
-
-
-def _refuse_unsupported(config: dict[str, Any]) -> None:
-    for key, plain in _PLAIN.items():
-        if key in config and config[key] not in plain:
-            raise ModelError(f"config: {key} = {config[key]!r} is not supported; expected {plain[0]!r}")
+from certes.networks.config import UNetConfig
 
 
 def timestep_embedding(
@@ -131,7 +47,7 @@ class ResnetBlock(nn.Module):
     """norm, swish, conv, time, norm, swish, dropout, conv, plus a shortcut; may resample by 2."""
 
     def __init__(
-        self, c_in: int, c_out: int, hidden: int, config: UNetConfig, resample: str | None = None
+        self, c_in: int, c_out: int, config: UNetConfig, resample: str | None = None
     ) -> None:
         super().__init__()
         self.resample = resample
@@ -139,7 +55,7 @@ class ResnetBlock(nn.Module):
         groups, eps = config.norm_num_groups, config.norm_eps
         self.norm1 = nn.GroupNorm(groups, c_in, eps)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.time_emb_proj = nn.Linear(hidden, 2 * c_out if self.scale_shift else c_out)
+        self.time_emb_proj = nn.Linear(config.embedding, c_out * (1 + self.scale_shift))
         self.norm2 = nn.GroupNorm(groups, c_out, eps)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
@@ -165,12 +81,20 @@ def _resample(x: Tensor, how: str | None) -> Tensor:
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over all positions, with a residual connection."""
+    """Self-attention over all positions, with a residual connection.
 
-    def __init__(self, channels: int, head_dim: int | None, groups: int, eps: float) -> None:
+    Raises:
+        ModelError: if the heads do not share the channels evenly.
+    """
+
+    def __init__(self, channels: int, head_dim: int, groups: int | None, eps: float) -> None:
         super().__init__()
-        self.heads = channels // (head_dim or channels)
-        self.group_norm = nn.GroupNorm(groups, channels, eps)
+        if channels % head_dim:
+            raise ModelError(
+                f"config: attention_head_dim = {head_dim} does not divide {channels} channels"
+            )
+        self.heads = channels // head_dim
+        self.group_norm = nn.GroupNorm(groups, channels, eps) if groups else nn.Identity()
         self.to_q = nn.Linear(channels, channels)
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
@@ -210,38 +134,27 @@ class Upsample(nn.Module):
         return self.conv(_resample(x, "up"))
 
 
-def _attention(channels: int, config: UNetConfig, groups: int) -> AttentionBlock:
-    return AttentionBlock(channels, config.attention_head_dim, groups, config.norm_eps)
-
-
-def _optional(modules: Sequence[nn.Module]) -> nn.ModuleList | None:
-    # Blocks without attention or resampling must not own an empty list: state dicts stay equal.
-    return nn.ModuleList(modules) if modules else None
+def _attentions(count: int, channels: int, level: int, config: UNetConfig) -> nn.ModuleList:
+    head_dim, groups, eps = config.head_dim(level), config.norm_num_groups, config.norm_eps
+    return nn.ModuleList(AttentionBlock(channels, head_dim, groups, eps) for _ in range(count))
 
 
 class DownBlock(nn.Module):
     """Residual blocks (each followed by attention if any), then downsampling except at the end."""
 
-    def __init__(
-        self, kind: str, c_in: int, c_out: int, hidden: int, config: UNetConfig, last: bool
-    ) -> None:
+    def __init__(self, level: int, config: UNetConfig) -> None:
         super().__init__()
-        count = config.layers_per_block
+        kind, count = config.down_block_types[level], config.layers_per_block
+        widths, attends = config.block_out_channels, kind == "AttnDownBlock2D"
+        c_in, c_out = widths[max(level - 1, 0)], widths[level]
         self.resnets = nn.ModuleList(
-            ResnetBlock(c_in if i == 0 else c_out, c_out, hidden, config) for i in range(count)
+            ResnetBlock(c_in if i == 0 else c_out, c_out, config) for i in range(count)
         )
-        attends = kind == "AttnDownBlock2D"
-        groups = config.norm_num_groups
-        self.attentions = _optional([_attention(c_out, config, groups)] * 0 if not attends else
-                                    [_attention(c_out, config, groups) for _ in range(count)])
-        by_resnet = kind == "ResnetDownsampleBlock2D" or (
-            attends and config.downsample_type == "resnet"
-        )
-        self.downsamplers = _optional([] if last else [
-            ResnetBlock(c_out, c_out, hidden, config, "down")
-            if by_resnet
-            else Downsample(c_out, config.downsample_padding)
-        ])
+        # Absent parts are None, not empty lists: None has no place in a state dict.
+        self.attentions = _attentions(count, c_out, level, config) if attends else None
+        self.downsamplers = None
+        if level < len(widths) - 1:
+            self.downsamplers = nn.ModuleList([_downsampler(kind, c_out, config)])
 
     def forward(self, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
         for i, resnet in enumerate(self.resnets):
@@ -255,31 +168,30 @@ class DownBlock(nn.Module):
         return x
 
 
+def _downsampler(kind: str, channels: int, config: UNetConfig) -> nn.Module:
+    attends = kind == "AttnDownBlock2D"
+    if kind == "ResnetDownsampleBlock2D" or (attends and config.downsample_type == "resnet"):
+        return ResnetBlock(channels, channels, config, "down")
+    return Downsample(channels, config.downsample_padding)
+
+
 class UpBlock(nn.Module):
     """Mirror of :class:`DownBlock`: each residual block also sees one stored activation."""
 
-    def __init__(
-        self, kind: str, c_prev: int, c_out: int, c_skip: int, hidden: int, config: UNetConfig,
-        last: bool,
-    ) -> None:
+    def __init__(self, level: int, config: UNetConfig) -> None:
         super().__init__()
-        count = config.layers_per_block + 1
+        kind, count = config.up_block_types[-1 - level], config.layers_per_block + 1
+        widths, attends = config.block_out_channels, kind == "AttnUpBlock2D"
+        c_out = widths[level]
+        before = [widths[min(level + 1, len(widths) - 1)]] + [c_out] * (count - 1)
+        skipped = [c_out] * (count - 1) + [widths[max(level - 1, 0)]]
         self.resnets = nn.ModuleList(
-            ResnetBlock(
-                (c_prev if i == 0 else c_out) + (c_skip if i == count - 1 else c_out),
-                c_out, hidden, config,
-            )
-            for i in range(count)
+            ResnetBlock(a + b, c_out, config) for a, b in zip(before, skipped, strict=True)
         )
-        attends = kind == "AttnUpBlock2D"
-        groups = config.norm_num_groups
-        self.attentions = _optional(
-            [_attention(c_out, config, groups) for _ in range(count)] if attends else []
-        )
-        by_resnet = kind == "ResnetUpsampleBlock2D" or (attends and config.upsample_type == "resnet")
-        self.upsamplers = _optional([] if last else [
-            ResnetBlock(c_out, c_out, hidden, config, "up") if by_resnet else Upsample(c_out)
-        ])
+        self.attentions = _attentions(count, c_out, level, config) if attends else None
+        self.upsamplers = None
+        if level > 0:
+            self.upsamplers = nn.ModuleList([_upsampler(kind, c_out, config)])
 
     def forward(self, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
         for i, resnet in enumerate(self.resnets):
@@ -289,18 +201,28 @@ class UpBlock(nn.Module):
         return x if self.upsamplers is None else self.upsamplers[0](x, time)
 
 
+def _upsampler(kind: str, channels: int, config: UNetConfig) -> nn.Module:
+    attends = kind == "AttnUpBlock2D"
+    if kind == "ResnetUpsampleBlock2D" or (attends and config.upsample_type == "resnet"):
+        return ResnetBlock(channels, channels, config, "up")
+    return Upsample(channels)
+
+
 class MidBlock(nn.Module):
     """Residual block, attention (if any), residual block."""
 
-    def __init__(self, channels: int, hidden: int, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(
-            ResnetBlock(channels, channels, hidden, config) for _ in range(2)
-        )
-        groups = config.attn_norm_num_groups or config.norm_num_groups
-        self.attentions = _optional(
-            [_attention(channels, config, groups)] if config.add_attention else []
-        )
+        channels, eps = config.block_out_channels[-1], config.norm_eps
+        self.resnets = nn.ModuleList(ResnetBlock(channels, channels, config) for _ in range(2))
+        groups = config.attn_norm_num_groups
+        # With scale and shift, diffusers normalises here only if told the number of groups.
+        if groups is None and config.resnet_time_scale_shift == "default":
+            groups = config.norm_num_groups
+        self.attentions = None
+        if config.add_attention:
+            attention = AttentionBlock(channels, config.head_dim(-1), groups, eps)
+            self.attentions = nn.ModuleList([attention])
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         x = self.resnets[0](x, time)
@@ -310,31 +232,30 @@ class MidBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """The network. It knows nothing of processes, noise levels or image units."""
+    """The network. It knows nothing of processes, noise levels or image units.
+
+    Raises:
+        ModelError: for a configuration that makes no network.
+    """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths, hidden = config.block_out_channels, 4 * config.block_out_channels[0]
-        area = config.stem**2
-        levels = len(widths)
-        self.conv_in = nn.Conv2d(config.in_channels * area, widths[0], 3, padding=1)
-        self.time_embedding = TimeEmbedding(widths[0], hidden)
-        self.down_blocks = nn.ModuleList(
-            DownBlock(kind, widths[max(i - 1, 0)], widths[i], hidden, config, i == levels - 1)
-            for i, kind in enumerate(config.down_block_types)
-        )
-        self.mid_block = MidBlock(widths[-1], hidden, config)
-        rev = widths[::-1]
-        self.up_blocks = nn.ModuleList(
-            UpBlock(
-                kind, rev[max(i - 1, 0)], rev[i], rev[min(i + 1, levels - 1)], hidden, config,
-                i == levels - 1,
-            )
-            for i, kind in enumerate(config.up_block_types)
-        )
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
-        self.conv_out = nn.Conv2d(widths[0], config.out_channels * area, 3, padding=1)
+        try:
+            self._build(config)
+        except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+            raise ModelError(f"config: makes no network ({error})") from error
+
+    def _build(self, config: UNetConfig) -> None:
+        width, area = config.block_out_channels[0], config.stem**2
+        levels = range(len(config.block_out_channels))
+        self.conv_in = nn.Conv2d(config.in_channels * area, width, 3, padding=1)
+        self.time_embedding = TimeEmbedding(config.sinusoids, config.embedding)
+        self.down_blocks = nn.ModuleList(DownBlock(level, config) for level in levels)
+        self.mid_block = MidBlock(config)
+        self.up_blocks = nn.ModuleList(UpBlock(level, config) for level in reversed(levels))
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, width, config.norm_eps)
+        self.conv_out = nn.Conv2d(width, config.out_channels * area, 3, padding=1)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"]
@@ -347,7 +268,7 @@ class UNet(nn.Module):
         """
         config = self.config
         features = timestep_embedding(
-            t, config.block_out_channels[0], config.freq_shift, config.flip_sin_to_cos
+            t, config.sinusoids, config.freq_shift, config.flip_sin_to_cos
         )
         time = self.time_embedding(features.to(x.dtype))
         x = self.conv_in(F.pixel_unshuffle(x, config.stem) if config.stem > 1 else x)
@@ -359,6 +280,12 @@ class UNet(nn.Module):
             x = block(x, time, skips)
         x = self.conv_out(F.silu(self.conv_norm_out(x)))
         return F.pixel_shuffle(x, config.stem) if config.stem > 1 else x
+
+
+def channels_last(net: UNet) -> UNet:
+    """The same network, its weights in the layout that convolutions like best."""
+    cast(Any, net).to(memory_format=torch.channels_last)  # no overload in torch's types
+    return net
 
 
 @torch.no_grad()

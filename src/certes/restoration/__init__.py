@@ -1,8 +1,8 @@
 """Restoration (DDRM, Kawar et al. 2022): pictures from measurements ``y = H x + noise``.
 
-May live here: linear operators with matrix-free singular value decompositions, posterior samplers,
-noise estimation, degradations, tiling. What a posterior is and what its intervals promise is said in
-``certes.intervals``; which network serves as prior in ``certes.networks``.
+May live here: linear operators with matrix-free singular value decompositions, posterior
+samplers, noise estimation, degradations, tiling. What a posterior is and what its intervals promise
+is said in ``certes.intervals``; which network serves as prior in ``certes.networks``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-r"""The linear-Gaussian conditional mean, in closed form or by conjugate gradients, network untouched.
+r"""The linear-Gaussian conditional mean by conjugate gradients, the network untouched.
 
-Given :math:`x_0 | x_t \sim N(\hat x_0, P)` and looks :math:`z_i = \bar x_i + \sqrt{r_i} e_i` at some
-coefficients in a basis :math:`V`,
+Given :math:`x_0 | x_t \sim N(\hat x_0, P)` and looks :math:`z_i = \bar x_i + \sqrt{r_i} e_i` at
+some coefficients in a basis :math:`V`,
 
 .. math:: E[x_0 | x_t, z] = \hat x_0 + P V_o (V_o^T P V_o + R)^{-1} (z - V_o^T \hat x_0).
 
@@ -22,7 +22,7 @@ from certes.restoration.operators import LinearOperator
 # Errors of the solution are errors of one step's drift, which the next step's network call sees and
 # mends; beyond this accuracy nothing was gained in coverage or PSNR.
 TOLERANCE = 0.05
-MAX_ITERATIONS = 8
+MAX_ITERATIONS = 6
 
 
 def conditional_mean(
@@ -30,31 +30,34 @@ def conditional_mean(
     covariance: Covariance,
     operator: LinearOperator,
     looks: Float[Tensor, "b n"],
-    variances: Float[Tensor, "b n"],
+    variances: Float[Tensor, "#b n"],
 ) -> Float[Tensor, "b c h w"]:
     """Move ``mean`` to where the looks pull it.
 
     Args:
         mean: ``E[x_0 | x_t]``.
         covariance: ``P = Cov[x_0 | x_t]``.
-        operator: whose singular basis ``V`` the looks are in.
+        operator: whose singular basis ``V`` the looks are in; no look is beyond what it can see.
         looks: ``z``; anything where there is no look.
-        variances: ``r``, infinite where there is no look.
+        variances: ``r_i``, infinite where there is no look.
     """
+    # Only the first r directions can hold a look, and operators have a short way to them.
+    r = len(operator.singular_values)
+    looks, variances = looks[:, :r], variances[:, :r]
     seen = torch.isfinite(variances)
     if not bool(seen.any()):
         return mean
-    residual = torch.where(seen, looks - operator.Vt(mean), 0.0)
+    residual = torch.where(seen, looks - operator.rows_t(mean), 0.0)
     # Scaling by (r + p)^-1/2 with p the mean variance bounds the system whether r is tiny or huge.
-    typical = covariance.diagonal().mean(dim=(1, 2, 3))[:, None]
+    typical = covariance.diagonal().mean(dim=(1, 2, 3)).to(mean)[:, None]
     scale = torch.where(seen, (variances + typical).rsqrt(), 0.0)
     ridge = torch.where(seen, variances / (variances + typical), 1.0)
 
-    def system(u: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        return ridge * u + scale * operator.Vt(covariance.apply(operator.V(scale * u)))
+    def system(u: Float[Tensor, "b r"]) -> Float[Tensor, "b r"]:
+        return ridge * u + scale * operator.rows_t(covariance.apply(operator.rows(scale * u)))
 
     solution = conjugate_gradients(system, scale * residual)
-    return mean + covariance.apply(operator.V(scale * solution))
+    return mean + covariance.apply(operator.rows(scale * solution))
 
 
 def conjugate_gradients(

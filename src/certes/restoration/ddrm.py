@@ -27,6 +27,7 @@ from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.schedules import linear_betas
 from certes.diffusion.solvers.state import State, steps_of
+from certes.errors import InputError
 from certes.restoration.measurement import Measurement
 
 Coefficients = Float[Tensor, "b n"]
@@ -40,7 +41,12 @@ def official_levels(steps: int, scale: float = 0.5) -> Float[Tensor, " steps_and
     Args:
         steps: 1 to 1000.
         scale: image units for one unit of the table, which is meant for [-1, 1].
+
+    Raises:
+        InputError: for a number of steps outside that range.
     """
+    if not 1 <= steps <= 1000:
+        raise InputError(f"steps: {steps}; the official grid has 1 to 1000")
     table = linear_betas(1000)
     indices = torch.arange(0, 1000, 1000 // steps).flip(0)
     levels = scale * table.noise_level(table.time_of_index(indices))
@@ -72,8 +78,10 @@ def sample_ddrm(
         estimate = denoiser(x, level).mean
         target = operator.Vt(estimate)
         fresh = noise.normal((operator.n,), path.dtype)
-        path = _step(measurement, target, (path - target) / t.to(path), s.to(path), fresh, eta, eta_b)
-        yield State(s, operator.V(path), estimate)
+        path = _step(
+            measurement, target, (path - target) / t.to(path), s.to(path), fresh, eta, eta_b
+        )
+        yield State(float(s), operator.V(path), estimate)
 
 
 def _start(measurement: Measurement, sigma: Tensor, noise: NoiseSource) -> Coefficients:

@@ -1,7 +1,7 @@
 r"""A measurement seen in its operator's singular basis: one noisy look at every coefficient.
 
-With :math:`H = U S V^T`, :math:`\bar x = V^T x` and :math:`\bar y_i = (U^T y)_i / s_i` (Kawar et al.
-2022, arXiv:2201.11793, section 4),
+With :math:`H = U S V^T`, :math:`\bar x = V^T x` and :math:`\bar y_i = (U^T y)_i / s_i` (Kawar et
+al. 2022, arXiv:2201.11793, section 4),
 
 .. math:: \bar y_i = \bar x_i + a_i e_i, \qquad a_i = \sigma_y / s_i,
 
@@ -26,24 +26,25 @@ class Measurement:
     Args:
         operator: ``H``.
         values: ``y_i / s_i``, 0 where unseen, image units.
-        levels: ``a_i``, infinite where unseen, image units.
+        levels: ``a_i``, infinite where unseen, image units; one row serves all pictures that
+            were measured with the same noise.
     """
 
     operator: LinearOperator
     values: Float[Tensor, "b n"]
-    levels: Float[Tensor, "b n"]
+    levels: Float[Tensor, "#b n"]
 
     def repeat(self, count: int) -> Measurement:
         """The whole batch ``count`` times, one copy after another."""
         return Measurement(
             self.operator,
             self.values.repeat(count, 1),
-            self.levels.repeat(count, 1),
+            self.levels if len(self.levels) == 1 else self.levels.repeat(count, 1),
         )
 
 
 def measure(
-    operator: LinearOperator, y: Float[Tensor, "b *out"], noise: Float[Tensor, " b"]
+    operator: LinearOperator, y: Float[Tensor, " b *out"], noise: Float[Tensor, " b"]
 ) -> Measurement:
     """See measurements ``y`` of noise level ``noise`` (image units) in singular coordinates.
 
@@ -55,5 +56,7 @@ def measure(
     coefficients = operator.Ut(y)[:, : operator.n]
     missing = operator.n - coefficients.shape[1]
     values = torch.nn.functional.pad(coefficients, (0, missing)) / divisor
+    if bool((noise == noise[0]).all()):
+        noise = noise[:1]
     levels = torch.where(seen, noise.to(y)[:, None] / divisor, torch.inf)
     return Measurement(operator, torch.where(seen, values, 0.0), levels)

@@ -1,10 +1,11 @@
 r"""The covariance-aware posterior sampler: reverse diffusion pinned to the measurement.
 
-In the operator's singular basis a measurement tells each coefficient up to noise :math:`a_i`. That
-is the value of the diffusion path itself at noise level :math:`a_i` (the coupling of SNIPS and DDRM,
-Kawar et al. 2021, 2022): above :math:`a_i` the path is the measurement plus fresh noise, below it the
-coefficient diffuses back like any other. Denoising is then the plain reverse diffusion started at the
-measurement, exact whatever the prior. What the path above :math:`a_i` has lost of the measurement,
+In the operator's singular basis a measurement tells each coefficient up to noise :math:`a_i`.
+That is the value of the diffusion path itself at noise level :math:`a_i` (the coupling of SNIPS and
+DDRM, Kawar et al. 2021, 2022): above :math:`a_i` the path is the measurement plus fresh noise,
+below it the coefficient diffuses back like any other. Denoising is then the plain reverse diffusion
+started at the measurement, exact whatever the prior. What the path above :math:`a_i` has lost of
+the measurement,
 
 .. math:: r_i^{-1} = a_i^{-2} - \sigma_t^{-2},
 
@@ -44,7 +45,10 @@ _INFORMATIVE = 0.999
 def noise_levels(measurement: Measurement, steps: int) -> Float[Tensor, " steps_and_end"]:
     """The grid, from the level at which the measurement leaves something open, then 0."""
     start = float(measurement.levels.max().clamp(2 * SIGMA_MIN, SIGMA_MAX))
-    return log_sigma_grid(start, SIGMA_MIN, steps)
+    levels = log_sigma_grid(start, SIGMA_MIN, steps)
+    # exp(log(start)) may fall short of start by a rounding error; the measurement would be missed.
+    levels[0] = start
+    return levels
 
 
 def sample_posterior(
@@ -70,9 +74,10 @@ def sample_posterior(
     # Unseen coefficients start as pure noise about mid-grey; the first step forgets where.
     grey = torch.full((1, *operator.in_shape), 0.5, dtype=a.dtype, device=a.device)
     path = _pin(measurement, operator.Vt(grey) + levels[0].to(a) * fresh, levels[0], fresh)
+    x = operator.V(path)
     before: tuple[Tensor, Coefficients] | None = None
     for t, s in steps_of(levels):
-        estimate = _estimate(denoiser, measurement, path, float(t))
+        estimate = _estimate(denoiser, measurement, x, path, float(t))
         target = middle = operator.Vt(estimate)
         start = a.clamp(max=float(t))
         if before is not None and s > 0:
@@ -82,15 +87,20 @@ def sample_posterior(
         begin = torch.where(a < t, measurement.values, path)
         fresh = noise.normal((operator.n,), a.dtype)
         path = _pin(measurement, _move(begin, middle, start, s, fresh), s, fresh)
-        yield State(s, operator.V(path), estimate)
+        x = operator.V(path)
+        yield State(float(s), x, estimate)
 
 
 def _estimate(
-    denoiser: Denoiser, measurement: Measurement, path: Coefficients, sigma: float
+    denoiser: Denoiser,
+    measurement: Measurement,
+    x: Float[Tensor, "b c h w"],
+    path: Coefficients,
+    sigma: float,
 ) -> Float[Tensor, "b c h w"]:
     """``E[x_0 | x_t, y]``: the denoiser's answer, moved by what the path has lost of ``y``."""
-    a, level = measurement.levels, path.new_full((len(path),), sigma)
-    denoised = denoiser(measurement.operator.V(path), level)
+    a, level = measurement.levels, x.new_full((len(x),), sigma)
+    denoised = denoiser(x, level)
     informative = a < _INFORMATIVE * sigma
     if not bool(informative.any()):
         return denoised.mean
@@ -104,7 +114,9 @@ def _estimate(
     )
 
 
-def _pin(measurement: Measurement, free: Coefficients, sigma: Tensor, fresh: Coefficients) -> Tensor:
+def _pin(
+    measurement: Measurement, free: Coefficients, sigma: Tensor, fresh: Coefficients
+) -> Tensor:
     """The path at ``sigma``: measurement plus fresh noise where that is noisier, else ``free``."""
     a, sigma = measurement.levels, sigma.to(free)
     spread = (sigma**2 - a**2).clamp(min=0).sqrt()

@@ -19,7 +19,6 @@ from certes.diffusion.solvers.state import State
 from certes.errors import InputError
 from certes.intervals.bounds import Provenance
 from certes.intervals.posterior import Posterior, PosteriorBuilder, join
-from certes.intervals.streaming import StreamingMoments
 from certes.networks.model import Model, load
 from certes.restoration.ddrm import official_levels, sample_ddrm
 from certes.restoration.measurement import Measurement, measure
@@ -43,7 +42,7 @@ SAMPLERS: dict[str, Sampler] = {"pinned": sample_posterior, "ddrm": sample_ddrm}
 
 
 def restore(
-    y: Float[Tensor, "b *out"],
+    y: Float[Tensor, " b *out"],
     operator: LinearOperator,
     model: str | Denoiser,
     *,
@@ -82,21 +81,30 @@ def restore(
     """
     prior = load(model) if isinstance(model, str) else model
     denoiser = fitted(prior, operator.in_shape)
-    y, levels = _checked(y, operator, noise, samples, steps, sampler, faithful)
-    measurement = measure(operator, y.to(device_of(prior, y)), levels)
-    size = batch_size or max(1, _BATCH_VALUES // operator.n)
+    size = max(1, _BATCH_VALUES // operator.n) if batch_size is None else batch_size
+    if min(samples, steps, size) < 1:
+        raise InputError(
+            f"samples, steps, batch_size: {samples}, {steps}, {batch_size}; give at least 1 of each"
+        )
+    y, levels = _checked(y, operator, noise, sampler, faithful)
+    # DDRM is left as published.
+    inflation = 1.0 if sampler == "ddrm" else prior.inflation
     names, parts = _names(y), list[Posterior]()
     provenance = _provenance(prior, operator, levels, sampler + "-faithful" * faithful)
     for group in _groups(levels, size):
-        part = Measurement(operator, measurement.values[group], measurement.levels[group])
+        part = measure(operator, y[group].to(device_of(prior, y)), levels[group])
         grid = official_levels(steps) if faithful else noise_levels(part, steps)
         builder = PosteriorBuilder(samples, keep_samples, alpha)
-        for block in torch.arange(samples).split(max(1, size // len(group))):
-            keys = [f"{names[i]}/{k}" for k in block.tolist() for i in group]
+        together = max(1, size // len(group))
+        for first in range(0, samples, together):
+            block = range(first, min(first + together, samples))
+            keys = [f"{names[i]}/{k}" for k in block for i in group]
             source = NoiseSource(stream_seeds(seed, keys), part.values.device)
             states = SAMPLERS[sampler](part.repeat(len(block)), denoiser, grid, source)
             builder.add(*_run(states, len(block), len(grid) - 1, callback))
-        parts.append(builder.build(replace(provenance, steps=len(grid) - 1, samples=samples)))
+        parts.append(
+            builder.build(replace(provenance, steps=len(grid) - 1, samples=samples), inflation)
+        )
     return join(parts)
 
 
@@ -109,15 +117,15 @@ def _run(
     states: Iterator[State], count: int, calls: int, callback: Callable[[State], None] | None
 ) -> tuple[Tensor, Tensor]:
     """Samples and estimates, each (k, b, c, h, w), of ``count`` copies of a group of pictures."""
-    estimates, last = StreamingMoments(), None
+    total, last = torch.zeros(()), None
     for index, last in enumerate(states):
         if callback is not None:
             callback(last)
         if index >= calls // 2:
-            estimates.update(last.estimate[None])
+            total = total + last.estimate
     assert last is not None  # a grid has at least one step
     shape = (count, -1, *last.x.shape[1:])
-    return last.x.reshape(shape), estimates.mean.reshape(shape)
+    return last.x.reshape(shape), (total / (calls - calls // 2)).reshape(shape)
 
 
 def _groups(levels: Float[Tensor, " b"], size: int) -> Iterator[list[int]]:
@@ -126,7 +134,7 @@ def _groups(levels: Float[Tensor, " b"], size: int) -> Iterator[list[int]]:
     Grouping by noise level keeps a picture's grid, hence its samples, its own affair.
     """
     run: list[int] = []
-    for i, level in enumerate(levels.tolist()):
+    for i, level in enumerate(map(float, levels)):
         if run and (len(run) == size or level != float(levels[run[0]])):
             yield run
             run = []
@@ -152,21 +160,23 @@ def _checked(
     y: Tensor,
     operator: LinearOperator,
     noise: float | Tensor,
-    samples: int,
-    steps: int,
     sampler: str,
     faithful: bool,
-) -> tuple[Float[Tensor, "b *out"], Float[Tensor, " b"]]:
+) -> tuple[Float[Tensor, " b *out"], Float[Tensor, " b"]]:
     if sampler not in SAMPLERS:
         raise InputError(f"sampler: {sampler!r}; give one of {', '.join(SAMPLERS)}")
     if faithful and sampler != "ddrm":
         raise InputError("faithful: only sampler='ddrm' has an official version to be faithful to")
-    if samples < 1 or steps < 1:
-        raise InputError(f"samples, steps: {samples}, {steps}; give at least 1 of each")
     y = operator.observed(y)
     if len(y) == 0 or not bool(torch.isfinite(y).all()):
         raise InputError("y: empty, or not finite; remove NaN and infinite values (or mask them)")
-    levels = torch.as_tensor(noise, dtype=y.dtype).expand(len(y))
+    levels = torch.as_tensor(noise, dtype=y.dtype)
+    if levels.ndim > 1 or levels.numel() not in (1, len(y)):
+        raise InputError(
+            f"noise: shape {tuple(levels.shape)}; give one number, or one for each of the "
+            f"{len(y)} measurements"
+        )
+    levels = levels.expand(len(y))
     if not bool(torch.isfinite(levels).all()) or float(levels.min()) < 0:
         raise InputError(f"noise: {noise}; give a standard deviation of 0 or more, image units")
     return y, levels
@@ -186,4 +196,6 @@ def operator_label(operator: LinearOperator) -> str:
     parameters = {k: v for k, v in operator.describe().items() if k not in ("name", "shape")}
     if "known" in parameters:
         parameters["known"] = round(parameters["known"], 2)
-    return f"{operator.name} {json.dumps(parameters, sort_keys=True)}" if parameters else operator.name
+    return (
+        f"{operator.name} {json.dumps(parameters, sort_keys=True)}" if parameters else operator.name
+    )

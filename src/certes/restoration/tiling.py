@@ -7,6 +7,8 @@ border, so that no border shows and no pixel is judged without its surroundings.
 
 from __future__ import annotations
 
+from types import EllipsisType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +16,8 @@ from torch import Tensor
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised, Denoiser
 from certes.networks.model import Model
+
+Window = tuple[EllipsisType, slice, slice]
 
 # Pixels that a fully convolutional network is given at once; about 2 GB of activations.
 _LARGEST = 2**20
@@ -76,7 +80,7 @@ def _starts(side: int, tile: int, overlap: int) -> list[int]:
     if side <= tile:
         return [0]
     count = -(-(side - tile) // (tile - overlap)) + 1
-    return torch.linspace(0, side - tile, count).round().int().tolist()
+    return [round(i * (side - tile) / (count - 1)) for i in range(count)]
 
 
 def _window(size: tuple[int, ...], like: Tensor) -> Float[Tensor, "h w"]:
@@ -85,7 +89,7 @@ def _window(size: tuple[int, ...], like: Tensor) -> Float[Tensor, "h w"]:
     return arches[0][:, None] * arches[1]
 
 
-def _added(total: Tensor, x: Tensor, window: tuple[object, ...], part: Tensor) -> Tensor:
+def _added(total: Tensor, x: Tensor, window: Window, part: Tensor) -> Tensor:
     total = torch.zeros_like(x) if total.numel() == 1 else total
     total[window] += part
     return total

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import safetensors
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from certes.data.files import atomic_path
 from certes.errors import ModelError
+from certes.networks.files import write_tensors
 from certes.training.averaging import WeightAverage
+
+# What a run may change when it goes on: nothing that its steps depend on.
+_FREE = ("checkpoint_every", "sample_every")
 
 
 def save_checkpoint(
@@ -30,10 +33,8 @@ def save_checkpoint(
     tensors |= {f"ema.{name}": value for name, value in average.weights.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
-    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = {"step": str(step), "config": json.dumps(dict(config), sort_keys=True)}
-    with atomic_path(path) as temporary:
-        save_file(content, temporary, metadata=header)
+    write_tensors(path, tensors, header)
 
 
 def load_checkpoint(
@@ -48,21 +49,37 @@ def load_checkpoint(
     Raises:
         ModelError: if the file is damaged, or was written by another configuration.
     """
-    try:
-        with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
-            header: dict[str, str] = file.metadata()  # pyright: ignore
-            tensors: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}  # pyright: ignore  # noqa: SIM118
-    except SafetensorError as error:
-        raise ModelError(f"checkpoint {path}: damaged ({error}); delete it to start again") from error
-    if header["config"] != json.dumps(dict(config), sort_keys=True):
-        raise ModelError(
-            f"checkpoint {path}: written by another configuration; give the same preset, "
-            "or another --out folder"
-        )
+    header, tensors = _read(path)
+    _check_config(path, json.loads(header["config"]), config)
     net.load_state_dict(_part(tensors, "net."))
-    average.weights = {k: v.to(average.weights[k]) for k, v in _part(tensors, "ema.").items()}
+    for name, value in _part(tensors, "ema.").items():
+        average.weights[name].copy_(value)
     _load_adam(optimiser, _part(tensors, "adam."))
     return int(header["step"])
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with cast(Any, safetensors).safe_open(path, "pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+            names: list[str] = list(file.keys())
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"checkpoint {path}: damaged ({error}); remove it to start again") from (
+            error
+        )
+    if not {"step", "config"} <= set(header):
+        raise ModelError(f"checkpoint {path}: holds no training state; give another --out folder")
+    return header, tensors
+
+
+def _check_config(path: Path, saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    for key in sorted({*saved, *config} - {*_FREE}):
+        if saved.get(key) != config.get(key):
+            raise ModelError(
+                f"checkpoint {path}: written with {key} = {saved.get(key)!r}, not "
+                f"{config.get(key)!r}; give the same configuration, or another --out folder"
+            )
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -70,10 +87,14 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _load_adam(optimiser: torch.optim.Adam, tensors: Mapping[str, Tensor]) -> None:
+    parameters: list[Tensor] = optimiser.param_groups[0]["params"]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split(".")
-        state.setdefault(int(index), {})[key] = value
+        like = parameters[int(index)]
+        # The file knows no memory layouts; fused steps want each moment in its weight's.
+        moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(index), {})[key] = moment
     whole = optimiser.state_dict()
     whole["state"] = state
     optimiser.load_state_dict(whole)

@@ -1,17 +1,20 @@
 """The training loop. Every step is a pure function of (configuration, data, step number).
 
-Batches, noise levels and noise come from generators seeded by the step, so a run that was killed and
-resumed is the run that was never killed.
+Batches, noise levels and noise come from generators seeded by the step, so a run that was killed
+and resumed is the run that was never killed. Noise is drawn on the training device, which is to say
+that devices of different kinds train different, equally good networks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator  # pyright: ignore[reportMissingTypeStubs]
 from jaxtyping import Float
 from rich.progress import (
     BarColumn,
@@ -27,16 +30,20 @@ from certes.data.patches import PatchDataset
 from certes.diffusion.noise import stream_seeds
 from certes.diffusion.parametrisation import Parametrisation
 from certes.diffusion.schedules import schedule_from_config
-from certes.errors import ModelError
+from certes.errors import InputError, ModelError
 from certes.networks.denoiser import NetworkDenoiser
-from certes.networks.unet import UNet, initialise
+from certes.networks.unet import UNet, channels_last, initialise
 from certes.training.averaging import WeightAverage
+from certes.training.batches import prefetched
 from certes.training.checkpoints import load_checkpoint, save_checkpoint
 from certes.training.objectives import Losses, losses, noisy_batch
-from certes.training.preview import save_sample_grid
 from certes.training.presets import TrainingConfig
+from certes.training.preview import save_sample_grid
 
 CHECKPOINT = "checkpoint.safetensors"
+LOG_EVERY = 10  # steps; to read a loss is to wait for the device
+
+_torch = cast(Any, torch)  # some of its functions are typed in part only
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -49,11 +56,12 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 def build(config: TrainingConfig) -> NetworkDenoiser:
     """A freshly initialised network for a configuration, as the denoiser it is to become."""
-    torch.manual_seed(config.seed)
-    net = UNet(config.unet())
-    initialise(net)
+    with _torch.random.fork_rng(devices=[]):
+        _torch.manual_seed(config.seed)
+        net = UNet(config.unet())
+        initialise(net)
     return NetworkDenoiser(
-        net.to(memory_format=torch.channels_last),  # pyright: ignore
+        channels_last(net),
         schedule_from_config(config.schedule),
         Parametrisation(config.prediction),
         config.center,
@@ -64,105 +72,154 @@ def build(config: TrainingConfig) -> NetworkDenoiser:
 class Run:
     """One training run in a folder: the loop and the state it saves.
 
+    Started by ``accelerate launch`` on several devices, each takes its share of every batch; the
+    gradient is that of the whole batch, up to the weights of the pictures (see
+    :mod:`certes.training.objectives`), which are relative to each share.
+
     Args:
         config: what is trained.
         data: training pictures.
         out: folder for checkpoints, logs (TensorBoard) and sample grids.
         resume: go on from the folder's checkpoint; without it an existing one is an error.
+
+    Raises:
+        InputError: if the devices cannot share a batch evenly.
+        ModelError: if the checkpoint does not fit.
     """
 
     def __init__(self, config: TrainingConfig, data: PatchDataset, out: Path, resume: bool) -> None:
         self.config, self.data, self.out = config, data, out
-        self.accelerator = Accelerator(
-            mixed_precision=config.precision, log_with="tensorboard", project_dir=str(out)
+        # Precision is our own autocast: Accelerator keeps one for the life of the program.
+        self.accelerator: Any = Accelerator(
+            mixed_precision="no", log_with="tensorboard", project_dir=str(out)
         )
+        _check_share(config.batch, self.accelerator.num_processes)
+        self.device: torch.device = self.accelerator.device
         self.denoiser = build(config)
-        net = self.denoiser.net
+        net = self.denoiser.net.to(self.device)
         self.average = WeightAverage(net, config.ema)
-        optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
-        self.step = self._start(net, optimiser, resume)
-        self.net, self.optimiser = self.accelerator.prepare(
-            torch.compile(net) if config.compile else net, optimiser
-        )
-        device = self.accelerator.device
-        self.average.weights = {k: v.to(device) for k, v in self.average.weights.items()}
+        fused = self.device.type == "cuda"
+        rate = config.learning_rate
+        self.optimiser: Any = torch.optim.Adam(net.parameters(), lr=rate, fused=fused)
+        self.step = self._start(resume)
+        self.net: Any = self.accelerator.prepare(_torch.compile(net) if config.compile else net)
 
-    def _start(self, net: UNet, optimiser: torch.optim.Adam, resume: bool) -> int:
+    def _start(self, resume: bool) -> int:
         path = self.out / CHECKPOINT
-        if path.exists() and not resume:
-            raise ModelError(f"{path} exists; give --resume to go on from it, or another --out folder")
         if not path.exists():
             return 0
-        return load_checkpoint(path, net, self.average, optimiser, self.config.to_dict())
+        if not resume:
+            raise ModelError(f"{path} exists; give --resume to go on, or another --out folder")
+        for unfinished in self.out.glob(f".{path.stem}-*"):  # of a run killed while writing
+            unfinished.unlink(missing_ok=True)
+        config = self.config.to_dict()
+        return load_checkpoint(path, self.denoiser.net, self.average, self.optimiser, config)
 
     def train(self) -> NetworkDenoiser:
         """Run to the last step; returns the denoiser with the averaged weights."""
         self.accelerator.init_trackers("logs")
-        with _progress(self.accelerator.is_main_process) as progress:
-            task = progress.add_task("training", total=self.config.steps, completed=self.step)
-            for loss in self._steps():
-                progress.update(task, completed=self.step, description=f"loss {loss:.4f}")
-        self.accelerator.end_training()
+        try:
+            with _progress(self.accelerator.is_main_process) as progress:
+                task = progress.add_task("training", total=self.config.steps, completed=self.step)
+                for loss in self._steps():
+                    progress.update(task, completed=self.step)
+                    if self.step % LOG_EVERY == 0:
+                        progress.update(task, description=f"loss {float(loss):.4f}")
+        finally:
+            self.accelerator.end_training()
         return self.averaged()
 
     def averaged(self) -> NetworkDenoiser:
         """The denoiser with the averaged weights, float32, ready to use."""
         denoiser = build(self.config)
         denoiser.net.load_state_dict(self.average.weights)
-        denoiser.net.to(self.accelerator.device).eval()
+        denoiser.net.to(self.device).eval()
         return denoiser
 
-    def _steps(self) -> Iterator[float]:
-        while self.step < self.config.steps:
-            loss = self._one_step()
-            self.step += 1
-            self.average.update(self.accelerator.unwrap_model(self.net), self.step)
-            last = self.step == self.config.steps
-            if self.step % self.config.checkpoint_every == 0 or last:
-                self._save()
-            if self.step % self.config.sample_every == 0 or last:
-                save_sample_grid(self.averaged(), self.config.patch, self.out, self.step)
-            if self.step % 10 == 0:
-                values = {"loss/simple": float(loss.simple), "loss/variance": float(loss.variance)}
-                self.accelerator.log(values, step=self.step)
-            yield float(loss.simple)
+    def _steps(self) -> Iterator[Float[Tensor, ""]]:
+        """Make every step that is left; yields its simple loss, still on the device."""
+        with closing(prefetched(self._batch, range(self.step, self.config.steps))) as batches:
+            for batch in batches:
+                loss, norm = self._one_step(batch)
+                self.step += 1
+                self.average.update(self.denoiser.net, self.step)
+                self._record(loss, norm)
+                yield loss.simple
 
-    def _one_step(self) -> Losses:
+    def _batch(self, step: int) -> Float[Tensor, "b c s s"]:
+        batch = self.data.batch(step, self.config.batch, self.config.seed)
+        if batch.shape[1] != self.denoiser.channels:
+            raise InputError(
+                f"data: pictures of {batch.shape[1]} channel(s) for a network of "
+                f"{self.denoiser.channels}; convert them, or choose another preset"
+            )
+        return batch.pin_memory() if self.device.type == "cuda" else batch
+
+    def _one_step(self, batch: Float[Tensor, "b c s s"]) -> tuple[Losses, Tensor]:
         config = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, self.step)
-        x_t, target, time = self._noisy()
-        with self.accelerator.autocast():
-            output = self.net(x_t, time)
+        x_t, target, time = self._noisy(batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            output: Tensor = self.net(x_t, time)
         loss = losses(output, target)
         self.accelerator.backward(loss.total)
-        self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip)
+        norm = self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return loss
+        return loss, norm
 
-    def _noisy(self) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"], Tensor]:
-        """The step's own batch: every process takes its share of it."""
-        config, device = self.config, self.accelerator.device
-        batch = self.data.batch(self.step, config.batch, config.seed)
-        (seed,) = stream_seeds(config.seed, [f"step {self.step}"])
-        generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)  # dropout
-        parts = noisy_batch(self.denoiser, batch, generator)
+    def _noisy(self, batch: Float[Tensor, "b c s s"]) -> tuple[Tensor, Tensor, Tensor]:
+        """This process's share of the step's inputs, targets and times."""
+        (seed,) = stream_seeds(self.config.seed, [f"step {self.step}"])
+        _torch.manual_seed(seed)  # dropout
+        generator = torch.Generator(self.device).manual_seed(seed)
+        parts = noisy_batch(self.denoiser, batch.to(self.device, non_blocking=True), generator)
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        x_t, target, time = (part[share].to(device) for part in parts)
+        x_t, target, time = (part[share] for part in parts)
         return x_t.contiguous(memory_format=torch.channels_last), target, time
+
+    def _record(self, loss: Losses, norm: Tensor) -> None:
+        """Logs, checkpoints and sample grids, whenever they are due."""
+        config, last = self.config, self.step == self.config.steps
+        save = last or self.step % config.checkpoint_every == 0
+        if save or self.step % LOG_EVERY == 0:
+            self._check(loss, norm)
+        if self.step % LOG_EVERY == 0:
+            values = {"loss/simple": loss.simple, "loss/variance": loss.variance}
+            self.accelerator.log({k: float(v) for k, v in values.items()}, step=self.step)
+        if save:
+            self._save()
+        if last or self.step % config.sample_every == 0:
+            self._show()
+
+    def _check(self, loss: Losses, norm: Tensor) -> None:
+        """Stop before useless weights replace the last good checkpoint."""
+        if not bool(torch.isfinite(loss.total + norm)):
+            raise ModelError(
+                f"training: the loss is not finite at step {self.step}; lower learning_rate "
+                f"({self.config.learning_rate}) and start again"
+            )
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            save_checkpoint(
-                self.out / CHECKPOINT,
-                self.accelerator.unwrap_model(self.net),
-                self.average,
-                self.optimiser.optimizer,
-                self.step,
-                self.config.to_dict(),
-            )
+            path, net = self.out / CHECKPOINT, self.denoiser.net
+            config = self.config.to_dict()
+            save_checkpoint(path, net, self.average, self.optimiser, self.step, config)
+
+    def _show(self) -> None:
+        if self.accelerator.is_main_process:
+            grid = save_sample_grid(self.averaged(), self.config.patch, self.out, self.step)
+            for tracker in self.accelerator.trackers:
+                images = {"samples": grid[None].numpy()}
+                tracker.log_images(images, step=self.step, dataformats="NHWC")
+
+
+def _check_share(batch: int, processes: int) -> None:
+    if batch % processes:
+        raise InputError(
+            f"batch: {batch} patches cannot be shared by {processes} devices; give a multiple"
+        )
 
 
 def _progress(enabled: bool) -> Progress:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from certes.errors import InputError
-from certes.networks.unet import UNetConfig
+from certes.networks.config import UNetConfig
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TrainingConfig:
     patch: int = 64
     busy: float = 0.5
     batch: int = 32
-    steps: int = 6500
+    steps: int = 4500
     learning_rate: float = 1e-3
     warmup: int = 300
     clip: float = 1.0

@@ -41,8 +41,8 @@ def _spectrum(
 ) -> Float[Tensor, "c s s"]:
     (stream,) = stream_seeds(seed, [f"residuals {level:.6g}"])
     generator = torch.Generator().manual_seed(stream)
-    basis, total = CosineBasis(), torch.zeros(patches.shape[1:])
-    for x0 in patches.split(_CHUNK):
+    basis, total = CosineBasis(), patches.new_zeros(patches.shape[1:])
+    for x0 in torch.split(patches, _CHUNK):
         x = x0 + level * torch.randn(x0.shape, generator=generator)
         sigma = torch.full((len(x0),), level)
         denoised = denoiser(x.to(denoiser.device), sigma.to(denoiser.device))
@@ -51,5 +51,5 @@ def _spectrum(
             residual = residual / denoised.variance.cpu().sqrt()
         total += basis.forward(residual).square().sum(dim=0)
     mean = total / len(patches)
-    # Pictures are turned in training: rows and columns are alike, and both halves inform each other.
+    # Pictures are turned in training: rows and columns are alike, and either informs the other.
     return (mean + mean.mT) / 2

@@ -96,6 +96,17 @@ class LinearOperator(ABC):
         """Coefficients of measurements, the inverse of ``U``."""
         return self._Ut(self._checked("y", y, self.out_shape))
 
+    def rows(self, coefficients: Float[Tensor, "b r"]) -> Float[Tensor, "b c h w"]:
+        """Pictures from the coefficients that H can see: the first r columns of ``V``.
+
+        An operator whose r is much smaller than n has a shorter way than through all of ``V``.
+        """
+        return self._V(_padded(coefficients, self.n))
+
+    def rows_t(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b r"]:
+        """The coefficients that H can see: the adjoint of ``rows``."""
+        return self._Vt(x)[:, : len(self.singular_values)]
+
     @property
     def singular_values(self) -> Float[Tensor, " r"]:
         """All r = min(m, n) singular values, float64, none truncated, in the order of U and V."""

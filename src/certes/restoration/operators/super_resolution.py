@@ -46,6 +46,14 @@ class SuperResolution(Separable):
         axis = BlockMeanAxis if kernel == "box" else _bicubic_axis
         super().__init__(shape, axis(shape[1], factor), axis(shape[2], factor))
 
+    def rows(self, coefficients: Float[Tensor, "b r"]) -> Float[Tensor, "b c h w"]:
+        """``H^T U S^-1``: the singular values of these kernels are all far from zero."""
+        return self._adjoint(self._U(coefficients / self._singular_values.like(coefficients)))
+
+    def rows_t(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b r"]:
+        """``S^-1 U^T H``."""
+        return self._Ut(self._apply(x)) / self._singular_values.like(x)
+
     def _parameters(self) -> dict[str, Any]:
         return {"factor": self.factor, "kernel": self.kernel}
 

@@ -1,0 +1,104 @@
+"""The program `certes`: its commands, and how errors reach people.
+
+Nothing here, nor in any command's module, imports torch: help must come at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from certes import __version__
+from certes.apps.commands.calibrate import calibrate
+from certes.apps.commands.degrade import degrade
+from certes.apps.commands.demo import demo
+from certes.apps.commands.evaluate import evaluate
+from certes.apps.commands.models import models
+from certes.apps.commands.restore import restore
+from certes.apps.commands.sample import sample
+from certes.apps.commands.train import train
+from certes.apps.commands.verify import verify
+from certes.apps.console import complain, say
+from certes.errors import CertesError
+
+
+class OneLineErrors(TyperGroup):
+    """Whatever a user can mend comes as one line on stderr and exit code 2, not as a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of our output has gone: typer ends quietly
+        except CertesError as error:
+            complain(str(error))
+        except OSError as error:
+            complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        raise typer.Exit(2)
+
+
+app = typer.Typer(
+    name="certes",
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: certes demo. Then: certes restore cell.png --task denoise --out restored",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"certes {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Restore pictures with diffusion models, with error bars that hold.
+
+    Pictures have values in [0, 1] (8 bit: 255 is 1), and noise is its standard deviation in the
+    same units: noise of 10 grey levels in an 8-bit picture is 10/255 = 0.04.
+    """
+
+
+app.command(epilog="Example: certes demo --out certes-demo")(demo)
+app.command(
+    epilog="Example: certes restore cell.png --task super-resolve --factor 4 --noise 0.02 "
+    "--out restored"
+)(restore)
+app.command(
+    epilog="Example: certes degrade sharp.png --task deblur --kernel gaussian:2 --noise 0.02 "
+    "--out degraded"
+)(degrade)
+app.command(epilog="Example: certes train nuclei --data pictures/ --out run --licence CC0-1.0")(
+    train
+)
+app.command(epilog="Example: certes sample --model nuclei -n 16 --out samples")(sample)
+app.command(
+    epilog="Example: certes calibrate --task denoise --noise 0.05 --data held-out/ "
+    "--out denoise-0.05.json"
+)(calibrate)
+app.command(
+    epilog="Example: certes evaluate --task inpaint --missing 0.8 --data test/ --out evaluation"
+)(evaluate)
+app.command(
+    epilog="Examples: certes verify --synthetic; certes verify denoise-0.05.json --data test/"
+)(verify)
+app.add_typer(models, name="models")
+
+
+def main() -> None:
+    """Run the program; 0 on success, 2 when something was wrong with the input, 130 on Ctrl-C."""
+    app()

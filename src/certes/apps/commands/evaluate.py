@@ -1,0 +1,75 @@
+"""certes evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from certes.apps import options
+from certes.apps.console import number, say, show_json, show_table
+
+
+def evaluate(
+    task: options.Task,
+    data: options.Data,
+    out: options.Out,
+    model: options.Model = "nuclei",
+    noise: options.NoiseLevel = None,
+    factor: options.Factor = None,
+    kernel: options.Kernel = None,
+    mask: options.Mask = None,
+    missing: options.Missing = None,
+    samples: options.Samples = 16,
+    steps: options.Steps = 20,
+    alpha: options.Alpha = 0.1,
+    sampler: options.Sampler = options.SamplerName.PINNED,
+    calibration: options.Card = None,
+    crop: options.Crop = 128,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    as_json: options.Json = False,
+) -> None:
+    """Degrade and restore true pictures, and score the restorations and their intervals.
+
+    Writes report.json (its settings.scores hold the table) and panels of the first pictures.
+    Risk is the share of pixels whose interval misses the truth.
+    """
+    from certes.apps.jobs.evaluate import evaluate_model
+
+    report = evaluate_model(
+        options.TaskOptions(task, factor, kernel, mask, missing),
+        noise,
+        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device),
+        calibration,
+        data,
+        crop,
+        out,
+    )
+    if as_json:
+        show_json(report)
+    else:
+        _show(report, out)
+
+
+def _show(report: dict[str, Any], out: Path) -> None:
+    scores = report["settings"]["scores"]
+    kinds = [kind for kind in ("raw", "calibrated") if scores[kind] is not None]
+    show_table(
+        ("intervals", "risk", "95 % interval", "mean width", "PSNR, dB", "SSIM"),
+        [_row(kind, scores[kind]) for kind in kinds],
+    )
+    say(f"PSNR of the degraded pictures: {number(scores['psnr_degraded'], 2)} dB")
+    say(report["guarantee"] or options.NO_GUARANTEE)
+    say(f"Results are in {out}")
+
+
+def _row(kind: str, scores: dict[str, Any]) -> tuple[str, ...]:
+    limits = scores["risk_interval"]
+    return (
+        kind,
+        number(scores["risk"]),
+        "-" if limits is None else f"{limits[0]:.3f} to {limits[1]:.3f}",
+        number(scores["width"]),
+        number(scores["psnr"], 2),
+        number(scores["ssim"]),
+    )

@@ -1,0 +1,85 @@
+"""certes restore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from certes.apps import options
+from certes.apps.console import number, say, show_json, show_table
+
+
+def restore(
+    inputs: options.Inputs,
+    task: options.Task,
+    out: options.Out,
+    model: options.Model = "nuclei",
+    noise: options.NoiseOrAuto = "auto",
+    factor: options.Factor = None,
+    kernel: options.Kernel = None,
+    mask: options.Mask = None,
+    samples: options.Samples = 16,
+    steps: options.Steps = 20,
+    alpha: options.Alpha = 0.1,
+    sampler: options.Sampler = options.SamplerName.PINNED,
+    calibration: options.Card = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            "--truth",
+            metavar="FILE|DIR",
+            show_default=False,
+            help="The true picture, or a folder with one of the same name for each input: adds "
+            "PSNR (dB) and coverage to the report.",
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    as_json: options.Json = False,
+) -> None:
+    """Restore degraded pictures, with an interval for every pixel.
+
+    Writes for each input NAME.restored.png (.tif for float pictures), NAME.intervals.tif (float32
+    pages: lower, estimate, upper) and NAME.panel.png to look at, and one report.json. For
+    super-resolve the input is the small picture. A grey model restores the channels of a colour
+    picture one by one.
+    """
+    from certes.apps.jobs.restore import plan_restoration
+
+    job = plan_restoration(
+        options.TaskOptions(task, factor, kernel, mask),
+        noise,
+        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device),
+        calibration,
+        out,
+    )
+    report = job.run(inputs, truth)
+    if as_json:
+        show_json(report)
+    elif report["images"]:
+        _show(report, out)
+    if report["failures"]:
+        raise typer.Exit(2)
+
+
+def _show(report: dict[str, Any], out: Path) -> None:
+    columns = ("picture", "noise", "PSNR, dB", "coverage", "mean width", "seconds")
+    levels = report["settings"]["noise_levels"]
+    rows = [
+        (
+            image["name"],
+            number(levels[image["name"]]),
+            number(image.get("psnr"), 2),
+            number(image.get("coverage")),
+            number(image["mean_width"]),
+            number(image["seconds"], 1),
+        )
+        for image in report["images"]
+    ]
+    show_table(columns, rows)
+    if report["settings"]["channels_apart"]:
+        say("Colour pictures: each channel was restored as a picture of its own (a grey model).")
+    say(report["guarantee"] or options.NO_GUARANTEE)
+    say(f"Results are in {out}")

@@ -1,0 +1,210 @@
+"""Options that several commands share, each described once. No import of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class TaskName(StrEnum):
+    """What happened to the pictures."""
+
+    DENOISE = "denoise"
+    SUPER_RESOLVE = "super-resolve"
+    INPAINT = "inpaint"
+    DEBLUR = "deblur"
+
+
+class SamplerName(StrEnum):
+    """Keys of ``certes.restoration.restore.SAMPLERS``."""
+
+    PINNED = "pinned"
+    DDRM = "ddrm"
+
+
+class RuleName(StrEnum):
+    """Keys of ``certes.intervals.rules.RULES``."""
+
+    WSR = "wsr"
+    HB = "hb"
+
+
+class FamilyName(StrEnum):
+    """Keys of ``certes.intervals.families.FAMILIES``."""
+
+    SCALE = "scale"
+    ADDITIVE = "additive"
+
+
+DEFAULT_NOISE = {
+    TaskName.DENOISE: 0.1,
+    TaskName.SUPER_RESOLVE: 0.02,
+    TaskName.INPAINT: 0.02,
+    TaskName.DEBLUR: 0.02,
+}
+"""Noise of the shipped calibration cards, image units."""
+
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUT",
+        show_default=False,
+        help="Pictures, or folders of them: PNG, JPEG or TIFF (8 bit, 16 bit, float), grey or RGB.",
+    ),
+]
+Task = Annotated[
+    TaskName, typer.Option("--task", show_default=False, help="What happened to the pictures.")
+]
+Factor = Annotated[
+    int | None,
+    typer.Option(
+        "--factor", min=1, max=64, show_default="4", help="super-resolve: how many times finer."
+    ),
+]
+Kernel = Annotated[
+    str | None,
+    typer.Option(
+        "--kernel",
+        metavar="SPEC",
+        show_default="box, gaussian:2",
+        help="super-resolve: box or bicubic. deblur: gaussian:SIGMA or uniform:WIDTH, in pixels.",
+    ),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        metavar="PNG",
+        show_default=False,
+        help="inpaint: a picture of the same size, white where pixels are known, black elsewhere.",
+    ),
+]
+Missing = Annotated[
+    float | None,
+    typer.Option(
+        "--missing",
+        show_default="0.8",
+        help="inpaint without --mask: share of pixels to remove at random.",
+    ),
+]
+NoiseOrAuto = Annotated[
+    str,
+    typer.Option(
+        "--noise",
+        metavar="SIGMA|auto",
+        help="Standard deviation of the noise, values in [0, 1]; auto estimates it from each "
+        "picture (not for inpaint).",
+    ),
+]
+NoiseLevel = Annotated[
+    float | None,
+    typer.Option(
+        "--noise",
+        metavar="SIGMA",
+        show_default="0.1 for denoise, else 0.02",
+        help="Standard deviation of the noise to add, values in [0, 1].",
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME|PATH",
+        help="A bundled model (certes models list), a model folder, or a diffusers DDPM folder.",
+    ),
+]
+Samples = Annotated[
+    int, typer.Option("--samples", min=1, help="Answers drawn for each picture; bounds need many.")
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Network calls for each answer.")]
+Alpha = Annotated[
+    float, typer.Option("--alpha", help="Share of pixels that intervals may miss, in (0, 1).")
+]
+Delta = Annotated[
+    float,
+    typer.Option("--delta", help="Probability that the guarantee may be wrong, in (0, 1)."),
+]
+Sampler = Annotated[
+    SamplerName,
+    typer.Option(
+        "--sampler",
+        help="pinned is calibrated, but needs a model with a residual spectrum; ddrm takes any.",
+    ),
+]
+Card = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="CARD",
+        show_default="the model's own card, if one holds for these settings",
+        help="Calibration card (certes calibrate makes one): gives the intervals a guarantee.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", show_default="the first GPU, else cpu", help="cpu, cuda, cuda:1 ..."),
+]
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        show_default=False,
+        help="Folder of true pictures, which are degraded and restored. They must not have served "
+        "to train the model.",
+    ),
+]
+Crop = Annotated[
+    int, typer.Option("--crop", min=8, help="Side of the centre part of each picture, in pixels.")
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", show_default=False, help="Folder for the results."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
+]
+
+NO_GUARANTEE = (
+    "These intervals carry no guarantee: no calibration card was made for exactly these settings. "
+    "certes models show NAME lists a model's cards; certes calibrate makes one."
+)
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Options that say what happened to the pictures; None is the task's default."""
+
+    name: TaskName
+    factor: int | None = None
+    kernel: str | None = None
+    mask: Path | None = None
+    missing: float | None = None
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Options that say what restores, and how."""
+
+    model: str
+    samples: int
+    steps: int
+    alpha: float
+    seed: int
+    sampler: SamplerName
+    device: str | None
+
+
+@dataclass(frozen=True)
+class HeldOutOptions:
+    """Options of a check that a card does not answer."""
+
+    model: str
+    crop: int
+    seed: int
+    device: str | None
