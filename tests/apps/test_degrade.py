@@ -84,3 +84,15 @@ def test_one_bad_file_does_not_stop_the_rest(certes: Certes, picture: Path, tmp_
     assert answer.code == 2
     assert answer.err.count("error: ") == 1
     assert names(tmp_path / "out") == ["cell.degraded.tif", "other.degraded.tif"]
+
+
+def test_unclipped_copy_of_a_dark_picture_can_be_restored(
+    certes: Certes, model: Path, tmp_path: Path
+) -> None:
+    dark = save(tmp_path / "dark.png", torch.zeros(1, 32, 32))
+    task = ("--task", "denoise", "--noise", 0.1)
+    assert certes("degrade", dark, *task, "--out", tmp_path).code == 0
+    noisy = tmp_path / "dark.degraded.tif"
+    assert tifffile.imread(noisy).min() < 0
+    arguments = (*task, "--model", model, *FEW, "--out", tmp_path / "out")
+    assert certes("restore", noisy, *arguments).code == 0

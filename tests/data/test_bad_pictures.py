@@ -151,6 +151,17 @@ def test_missing_file(tmp_path: Path) -> None:
         read_picture(tmp_path / "b.png")
 
 
+def test_noise_may_stray_where_it_is_allowed_to_and_only_so_far(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with_value(-0.9)(path)
+    with pytest.raises(InputError, match=r"must be in \[0, 1\]"):
+        read_picture(path)
+    assert float(read_picture(path, noisy=True).pixels.min()) == pytest.approx(-0.9)
+    with_value(2.1)(path)
+    with pytest.raises(InputError, match=r"must be in \[0, 1\]"):
+        read_picture(path, noisy=True)
+
+
 def test_huge_picture_is_refused_from_its_header(tmp_path: Path) -> None:
     """The file ends behind its header: had a pixel been asked for, the message would be another."""
     huge_png(tmp_path / "a.png")

@@ -38,7 +38,9 @@ class ExactNet(nn.Module):
     def forward(self, x_t: Tensor, time: Tensor) -> Tensor:
         steps = getattr(self.schedule, "steps", None)
         t = (time.double() + 1) / steps if steps else time.double() / 1000
-        alpha, sigma = (f(t)[:, None, None, None] for f in (self.schedule.alpha, self.schedule.sigma))
+        alpha, sigma = (
+            f(t)[:, None, None, None] for f in (self.schedule.alpha, self.schedule.sigma)
+        )
         answer = self.latent.denoiser()(x_t / alpha, (sigma / alpha).flatten())
         z0, factor = answer.mean, 1.0
         e = (x_t - alpha * z0) / sigma
@@ -75,9 +77,7 @@ def test_exact_network_is_an_exact_denoiser(
     answer = denoiser(x, LEVELS)
     # The conditioning is float32, which moves the noise level by up to 1e-5 of itself.
     torch.testing.assert_close(answer.mean, expected.mean, rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        answer.variance, expected.variance.expand_as(x), rtol=2e-4, atol=0
-    )
+    torch.testing.assert_close(answer.variance, expected.variance.expand_as(x), rtol=2e-4, atol=0)
 
 
 def test_wrong_parametrisation_shows(gaussian: GaussianProblem) -> None:
@@ -184,7 +184,7 @@ def test_covariance_needs_a_spectrum(make_denoiser: Callable[..., NetworkDenoise
 
 
 def test_wrong_channels(make_denoiser: Callable[..., NetworkDenoiser]) -> None:
-    with pytest.raises(ModelError, match="1 channel.*picture has 3"):
+    with pytest.raises(ModelError, match=r"1 channel.*picture has 3"):
         make_denoiser()(torch.rand(1, 3, 8, 8), torch.tensor([0.1]))
     with pytest.raises(ModelError, match="out_channels = 3"):
         make_denoiser(out_channels=3)

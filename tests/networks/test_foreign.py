@@ -74,7 +74,7 @@ def assert_denoises_like(pipeline: Any, loaded: model.Model) -> None:
     # Relative to the noise: at the highest level x is of size 160 in float32.
     error = ((2 * answer.mean - 1).double() - expected) / (1 + sigma)
     assert error.abs().max() < 1e-5
-    assert (expected - x).abs().min(dim=0).values.max() > 1e-3
+    assert e.std() > 0.1
 
 
 def test_subfolder_layout(pipeline: Any, folder: Path) -> None:
@@ -110,7 +110,7 @@ def test_pickles_run_no_code(folder: Path, tmp_path: Path) -> None:
 
     weights = folder / "unet" / "diffusion_pytorch_model.bin"
     with weights.open("wb") as file:
-        pickle.dump({"conv_in.weight": Payload()}, file)
+        pickle.dump({"conv_in.weight": Payload()}, file, protocol=2)
     with pytest.raises(ModelError, match="damaged or holds no weights") as caught:
         load(weights)
     assert "\n" not in str(caught.value)
@@ -149,7 +149,12 @@ def test_our_folders_load_in_diffusers(
     "settings",
     [
         {},
-        {"beta_schedule": "linear", "beta_start": 2e-4, "beta_end": 0.01, "num_train_timesteps": 50},
+        {
+            "beta_schedule": "linear",
+            "beta_start": 2e-4,
+            "beta_end": 0.01,
+            "num_train_timesteps": 50,
+        },
         {"beta_schedule": "scaled_linear"},
         {"beta_schedule": "squaredcos_cap_v2"},
         {"trained_betas": [0.1, 0.2, 0.4]},
@@ -173,7 +178,11 @@ def edit(path: Path, **changes: Any) -> None:
     ("file", "change", "named"),
     [
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type 'flow'"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid'"),
+        (
+            "scheduler/scheduler_config.json",
+            {"beta_schedule": "sigmoid"},
+            "beta_schedule 'sigmoid'",
+        ),
         ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "zero_snr"),
         ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type"),
         ("unet/config.json", {"layers_per_block": 2}, "does not fit"),

@@ -27,7 +27,9 @@ def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(make_denoiser: Make, tmp_path: Path) -> Path:
-    save_model(tmp_path / "model", make_denoiser(), {"name": "small", "data": "none"}, torch.float32)
+    save_model(
+        tmp_path / "model", make_denoiser(), {"name": "small", "data": "none"}, torch.float32
+    )
     return tmp_path / "model"
 
 
@@ -115,7 +117,7 @@ def test_saving_again_leaves_nothing_of_the_old_model(make_denoiser: Make, folde
 def test_a_folder_without_its_card_is_not_a_model(make_denoiser: Make, folder: Path) -> None:
     """What an interrupted save leaves behind does not load as something else."""
     (folder / CARD).unlink()
-    with pytest.raises(ModelError, match="scheduler_config.json"):
+    with pytest.raises(ModelError, match=r"scheduler_config\.json"):
         load(folder)
 
 
@@ -130,7 +132,7 @@ def test_bundled_names(
     assert load("model").name == "small"
     with pytest.raises(ModelError, match=r"config.json|scheduler"):
         load("./model")
-    with pytest.raises(ModelError, match="'nowhere' is neither a bundled model .model."):
+    with pytest.raises(ModelError, match=r"'nowhere' is neither a bundled model .model."):
         load("nowhere")
 
 
@@ -162,9 +164,7 @@ def broken(folder: Path, name: str, content: bytes) -> Path:
         (RESIDUALS, b"garbage", "damaged"),
     ],
 )
-def test_damage_is_named_in_one_line(
-    folder: Path, name: str, content: bytes, named: str
-) -> None:
+def test_damage_is_named_in_one_line(folder: Path, name: str, content: bytes, named: str) -> None:
     with pytest.raises(ModelError, match=named) as caught:
         load(broken(folder, name, content))
     assert "\n" not in str(caught.value)

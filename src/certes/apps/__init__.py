@@ -12,6 +12,7 @@ commands, the words they print, and the order in which other rooms are called an
     restorer.py     a model with its sampling settings
     cards.py        which calibration card holds for a run
     experiment.py   degrade and restore true pictures: for calibrate, evaluate, verify, demo
+    truths.py       true pictures that a user names beside degraded ones
     outputs.py      files of a run, all of them or none
 """
 

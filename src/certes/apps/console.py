@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -27,6 +28,14 @@ def note(text: str) -> None:
 def complain(text: str) -> None:
     """Print an error as one line, on stderr."""
     note("error: " + " ".join(text.split()))
+
+
+def complain_about(path: Path, error: Exception) -> str:
+    """Print what is wrong with a file, which the line names; returns the line."""
+    text = str(error)
+    line = text if str(path) in text else f"{path}: {text}"
+    complain(line)
+    return line
 
 
 def show_json(content: Any) -> None:
@@ -58,10 +67,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 @contextmanager
-def progress(what: str, total: float) -> Generator[Advance, None, None]:
+def progress(what: str, total: float | None) -> Generator[Advance, None, None]:
     """Show a progress bar with the time left on stderr, where that is a terminal.
 
-    Yields the function to call with the amount of work done since the last call.
+    Yields the function to call with the amount of work done since the last call. Without a total
+    the bar only shows that work goes on.
     """
     from rich.console import Console
     from rich.progress import (

@@ -50,8 +50,10 @@ class Picture:
         return ".tif" if self.dtype == "float32" else ".png"
 
 
-def read_picture(path: str | Path) -> Picture:
+def read_picture(path: str | Path, *, noisy: bool = False) -> Picture:
     """Read a PNG, JPEG, TIFF, WebP, BMP or one-frame GIF file.
+
+    With `noisy`, float samples may stray outside [0, 1] by up to 1, as a measurement's noise does.
 
     Raises: InputError, in one line with the way out, for a file that is missing, empty, truncated,
     not a picture, animated or multi-page, CMYK, too small, too large, or whose float samples are
@@ -66,7 +68,7 @@ def read_picture(path: str | Path) -> Picture:
             f"{path}: {width} x {height} pixels is too small to restore: "
             f"give a picture of at least {MIN_SIDE} pixels a side"
         )
-    _check_floats(path, raster.samples)
+    _check_floats(path, raster.samples, stray=1.0 if noisy else 0.0)
     planes = _to_unit(raster.samples)
     pixels, alpha = (planes[:-1], planes[-1:]) if raster.has_alpha else (planes, None)
     return Picture(path.stem, pixels, alpha, raster.dtype)
@@ -131,7 +133,7 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: the file is empty (0 bytes): copy or export it again")
 
 
-def _check_floats(path: Path, samples: NDArray[np.generic]) -> None:
+def _check_floats(path: Path, samples: NDArray[np.generic], stray: float) -> None:
     if samples.dtype != np.float32:
         return
     broken = int(np.count_nonzero(~np.isfinite(samples)))
@@ -141,7 +143,7 @@ def _check_floats(path: Path, samples: NDArray[np.generic]) -> None:
             "or mark them as missing with --task inpaint and a mask"
         )
     low, high = float(np.min(samples)), float(np.max(samples))
-    if low < 0 or high > 1:
+    if low < -stray or high > 1 + stray:
         raise InputError(
             f"{path}: float samples must be in [0, 1], these are in [{low:g}, {high:g}]: "
             "subtract the offset, divide by the full scale, and save again"

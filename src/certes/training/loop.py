@@ -121,7 +121,7 @@ class Run:
         try:
             with _progress(self.accelerator.is_main_process) as progress:
                 task = progress.add_task("training", total=self.config.steps, completed=self.step)
-                for loss in self._steps():
+                for loss in self.steps():
                     progress.update(task, completed=self.step)
                     if self.step % LOG_EVERY == 0:
                         progress.update(task, description=f"loss {float(loss):.4f}")
@@ -136,7 +136,7 @@ class Run:
         denoiser.net.to(self.device).eval()
         return denoiser
 
-    def _steps(self) -> Iterator[Float[Tensor, ""]]:
+    def steps(self) -> Iterator[Float[Tensor, ""]]:
         """Make every step that is left; yields its simple loss, still on the device."""
         with closing(prefetched(self._batch, range(self.step, self.config.steps))) as batches:
             for batch in batches:

@@ -31,6 +31,9 @@ class TrainingConfig:
         compile: whether the network is compiled (worth it on a GPU).
         seed: of weights, batches and noise.
         checkpoint_every, sample_every: steps between checkpoints, and between sample grids.
+
+    Raises:
+        InputError: for a precision or a patch size that training cannot have, or a number below 1.
     """
 
     network: dict[str, Any]
@@ -51,6 +54,18 @@ class TrainingConfig:
     seed: int = 0
     checkpoint_every: int = 250
     sample_every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("bf16", "no"):
+            raise InputError(f"precision: {self.precision!r}; give 'bf16' or 'no'")
+        for name in ("batch", "steps", "checkpoint_every", "sample_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: {getattr(self, name)}; give at least 1")
+        multiple = self.unet().multiple
+        if self.patch < 1 or self.patch % multiple:
+            raise InputError(
+                f"patch: {self.patch} pixels; this network needs a multiple of {multiple}"
+            )
 
     def unet(self) -> UNetConfig:
         """The network's shape."""

@@ -70,7 +70,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
     rows = [
         (
             image["name"],
-            number(levels[image["name"]]),
+            number(levels[image["name"]], 4),
             number(image.get("psnr"), 2),
             number(image.get("coverage")),
             number(image["mean_width"]),

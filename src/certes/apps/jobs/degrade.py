@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from certes import __version__
-from certes.apps.console import complain
+from certes.apps.console import complain_about
 from certes.apps.experiment import degraded
 from certes.apps.options import TaskOptions
 from certes.apps.outputs import all_or_nothing, named_pictures
@@ -39,8 +39,7 @@ def degrade_pictures(
             files = _degrade(path, task, level, seed, index, out, png)
             images.append({"name": path.stem, "files": files})
         except CertesError as error:
-            complain(str(error))
-            failures.append({"name": path.name, "error": str(error)})
+            failures.append({"name": path.name, "error": complain_about(path, error)})
     return {
         "version": __version__,
         "task": task.name,

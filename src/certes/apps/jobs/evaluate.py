@@ -11,6 +11,7 @@ import torch
 
 from certes import __version__
 from certes.apps.cards import find_card
+from certes.apps.console import progress
 from certes.apps.experiment import Experiment, Trial, gathered, read_truths
 from certes.apps.options import SamplingOptions, TaskOptions
 from certes.apps.outputs import all_or_nothing, save_report, seen
@@ -44,8 +45,11 @@ class Evaluation:
             "raw": evaluate(raw, truth),
             "calibrated": None if self.card is None else evaluate(interval, truth),
         }
-        for trial in trials[:_PANELS]:
-            self._draw(trial, out)
+        shown = trials[:_PANELS]
+        with progress("drawing panels", len(shown)) as advance:
+            for trial in shown:
+                self._draw(trial, out)
+                advance(1)
         return save_report(out, self._report(trials, scores))
 
     def _calibrated(self, bounds: Bounds) -> Bounds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from certes import __version__
 from certes.apps.cards import find_card
-from certes.apps.console import Advance, complain, progress
+from certes.apps.console import Advance, complain_about, progress
 from certes.apps.options import SamplingOptions, TaskName, TaskOptions
 from certes.apps.outputs import all_or_nothing, named_pictures, save_report, seen
 from certes.apps.restorer import Restorer, load_restorer, one_picture, planes
 from certes.apps.tasks import Task, make_task, noise_level
+from certes.apps.truths import Truths, find_truths, fitting
 from certes.data.pictures import (
     Picture,
-    find_pictures,
     read_picture,
     write_picture,
     write_tiff_stack,
@@ -32,9 +32,6 @@ from certes.evaluation.report import Failure, ImageReport, Report
 from certes.intervals.bounds import Bounds
 from certes.intervals.cards import Calibration
 from certes.restoration.noise import estimate_noise
-from certes.restoration.operators import LinearOperator
-
-Truths = Callable[[str], Picture | None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class RestoreJob:
         Raises: InputError for inputs or truths that make no sense together.
         """
         paths = named_pictures(inputs)
-        truths = _truths(truth, len(paths))
+        truths = find_truths(truth, len(paths))
         done: list[Done] = []
         failures: list[Failure] = []
         with progress("restoring", len(paths)) as advance:
@@ -80,19 +77,18 @@ class RestoreJob:
                 try:
                     done.append(self._restore(path, truths, advance))
                 except CertesError as error:
-                    complain(str(error))
-                    failures.append(Failure(path.name, str(error)))
+                    failures.append(Failure(path.name, complain_about(path, error)))
         report = self._report(done, failures)
         return save_report(self.out, report) if done else asdict(report)
 
     def _restore(self, path: Path, truths: Truths, advance: Advance) -> Done:
-        picture = read_picture(path)
+        picture = read_picture(path, noisy=True)
         truth = truths(picture.name)
         y = self.restorer.rows(picture)
         height, width = y.shape[2:]
         check_size(path, width * self.task.factor, height * self.task.factor)
         H = self.task.operator_behind(y)
-        true_pixels = None if truth is None else _fitting(truth, picture, H)
+        true_pixels = None if truth is None else fitting(truth, picture, H)
         noise = self.noise
         if noise is None:
             noise = float(estimate_noise(picture.pixels[None]))
@@ -181,36 +177,6 @@ def _noise(text: str, task: Task) -> float | None:
     except ValueError as error:
         raise InputError(f"noise: {text!r}; give a number, values in [0, 1], or auto") from error
     return noise_level(task, level)
-
-
-def _truths(path: Path | None, count: int) -> Truths:
-    """How to find the truth of a picture by its name."""
-    if path is None:
-        return lambda name: None
-    if path.is_dir():
-        by_name = {p.stem: p for p in find_pictures([path])}
-        return lambda name: _truth_named(name, by_name, path)
-    if count > 1:
-        raise InputError(f"truth: {path} is one file for {count} inputs; give a folder of truths")
-    return lambda name: read_picture(path)
-
-
-def _truth_named(name: str, by_name: dict[str, Path], folder: Path) -> Picture:
-    """The picture of that name, or of the name before `certes degrade` added to it."""
-    path = by_name.get(name) or by_name.get(name.removesuffix(".degraded"))
-    if path is None:
-        raise InputError(f"truth: {folder} holds no picture named {name}; add it, or leave it out")
-    return read_picture(path)
-
-
-def _fitting(truth: Picture, picture: Picture, H: LinearOperator) -> Float[Tensor, "c h w"]:
-    wanted = (len(picture.pixels), *H.in_shape[1:])
-    if tuple(truth.pixels.shape) != wanted:
-        raise InputError(
-            f"truth: {truth.name} has shape {tuple(truth.pixels.shape)}, the restoration of "
-            f"{picture.name} will have {wanted} (channels, height, width)"
-        )
-    return truth.pixels
 
 
 def _measured(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from certes import __version__
+from certes.apps.console import progress
 from certes.data.patches import PatchDataset, load_folder
 from certes.errors import InputError
 from certes.training.loop import Run
@@ -42,5 +43,6 @@ def train_model(
         run = Run(config, patches, out, resume)
         denoiser = run.train()
     if run.accelerator.is_main_process:
-        publish(denoiser, patches, out / "model", card)
+        with progress("measuring the network's errors", None):
+            publish(denoiser, patches, out / "model", card)
     return {**card, "folder": str(out / "model")}
