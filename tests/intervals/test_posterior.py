@@ -186,3 +186,13 @@ def test_joined_groups_are_one_batch(keep: bool) -> None:
 def test_senseless_settings_are_refused(count: int, alpha: float) -> None:
     with pytest.raises(InputError, match="alpha"):
         PosteriorBuilder(count, True, alpha)
+
+
+def test_an_unconfined_prior_keeps_its_tails_and_shows_samples_in_range() -> None:
+    wide = 0.5 + torch.linspace(-1, 1, 8).reshape(8, 1, 1, 1, 1).expand(8, *SHAPE)
+    builder = PosteriorBuilder(8, True, 0.1, confined=False)
+    builder.add(wide, wide)
+    posterior = builder.build(Provenance("m", "denoise", steps=1, samples=8))
+    torch.testing.assert_close(posterior.std, wide.std(dim=0))
+    assert float(posterior.bounds(0.1).lower.min()) == -0.5
+    assert posterior.samples.min() == 0 and posterior.samples.max() == 1

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 
 from certes.data.patches import PatchDataset
 from certes.errors import InputError
-from certes.training.loop import CHECKPOINT, Run
-from certes.training.loop import _check_share as check_share
+from certes.training.loop import CHECKPOINT, Run, check_share
 
 from .conftest import PICTURES, shrunk
 

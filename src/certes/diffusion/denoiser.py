@@ -46,6 +46,9 @@ class Denoiser(ABC):
     inflation, Anderson and Anderson 1999), measured on training pictures.
     """
 
+    confined: bool = False
+    """Whether its pictures lie in [0, 1], as those of files do and those of a Gaussian do not."""
+
     @abstractmethod
     def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
         """Estimate the clean pictures.

@@ -23,7 +23,9 @@ class Posterior:
         mean: mean of the samples (B, C, H, W).
         std: standard deviation of the samples (B, C, H, W).
         count: K.
-        kept: the samples (K, B, C, H, W), or ``None`` where they were streamed.
+        kept: the samples (K, B, C, H, W), or ``None`` where they were streamed. Those of a prior
+            whose pictures are not confined to [0, 1] are kept as they fell, so that moments,
+            quantiles and bounds are those of that prior.
         quantiles: the quantiles that were streamed, by level; empty where samples were kept.
         provenance: what made them, if that is to be checked when a calibration is applied.
         nfe: network calls behind each sample.
@@ -47,7 +49,7 @@ class Posterior:
         """
         if self.kept is None:
             raise InputError("samples: only their statistics were kept; ask with keep_samples=True")
-        return self.kept
+        return self.kept.clamp(0, 1)
 
     def quantile(self, level: float) -> Float[Tensor, "b c h w"]:
         """A quantile of the samples, interpolated between them as ``torch.quantile`` does.
@@ -106,10 +108,12 @@ class PosteriorBuilder:
         keep: whether to keep them; else only moments and the two quantiles for ``alpha`` are kept,
             in memory that does not grow with their number.
         alpha: the miss rate that :meth:`Posterior.bounds` will be asked for.
+        confined: whether the pictures lie in [0, 1]; samples are cut to that range if so.
     """
 
-    def __init__(self, count: int, keep: bool, alpha: float) -> None:
+    def __init__(self, count: int, keep: bool, alpha: float, confined: bool = True) -> None:
         self.count = count
+        self.limits = (0.0, 1.0) if confined else (-torch.inf, torch.inf)
         self.moments = StreamingMoments()
         self.kept: list[Tensor] | None = [] if keep else None
         self.levels = corrected_probabilities(count, alpha)
@@ -120,7 +124,7 @@ class PosteriorBuilder:
         self, samples: Float[Tensor, "k b c h w"], estimates: Float[Tensor, "k b c h w"]
     ) -> None:
         """Take in more samples and the estimates that belong to them."""
-        samples = samples.clamp(0, 1).float().cpu()
+        samples = samples.clamp(*self.limits).float().cpu()
         self.moments.update(samples)
         self.estimate.update(estimates)
         if self.kept is None:
@@ -135,10 +139,11 @@ class PosteriorBuilder:
             provenance: what made the samples.
             inflation: samples are spread about their mean by this factor.
         """
-        centre, estimate = self.moments.mean.float(), self.estimate.mean.clamp(0, 1).float()
+        centre = self.moments.mean.float()
+        estimate = self.estimate.mean.clamp(*self.limits).float()
 
         def inflated(values: Tensor) -> Tensor:
-            return (centre + inflation * (values - centre)).clamp(0, 1)
+            return (centre + inflation * (values - centre)).clamp(*self.limits)
 
         nfe = provenance.steps or 0
         if self.kept is None:

@@ -58,6 +58,8 @@ class NetworkDenoiser(Denoiser):
         ModelError: if the network's outputs are not one or two for each input channel.
     """
 
+    confined = True
+
     def __init__(
         self,
         net: UNet,

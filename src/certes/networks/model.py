@@ -52,6 +52,8 @@ class Model(Denoiser):
         digest: hash of everything that its answers depend on.
     """
 
+    confined = True
+
     def __init__(
         self, name: str, denoiser: NetworkDenoiser, card: dict[str, Any], digest: str
     ) -> None:

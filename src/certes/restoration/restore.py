@@ -94,7 +94,7 @@ def restore(
     for group in _groups(levels, size):
         part = measure(operator, y[group].to(device_of(prior, y)), levels[group])
         grid = official_levels(steps) if faithful else noise_levels(part, steps)
-        builder = PosteriorBuilder(samples, keep_samples, alpha)
+        builder = PosteriorBuilder(samples, keep_samples, alpha, prior.confined)
         together = max(1, size // len(group))
         for first in range(0, samples, together):
             block = range(first, min(first + together, samples))

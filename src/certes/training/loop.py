@@ -93,7 +93,7 @@ class Run:
         self.accelerator: Any = Accelerator(
             mixed_precision="no", log_with="tensorboard", project_dir=str(out)
         )
-        _check_share(config.batch, self.accelerator.num_processes)
+        check_share(config.batch, self.accelerator.num_processes)
         self.device: torch.device = self.accelerator.device
         self.denoiser = build(config)
         net = self.denoiser.net.to(self.device)
@@ -189,7 +189,7 @@ class Run:
             values = {"loss/simple": loss.simple, "loss/variance": loss.variance}
             self.accelerator.log({k: float(v) for k, v in values.items()}, step=self.step)
         if save:
-            self._save()
+            self.save()
         if last or self.step % config.sample_every == 0:
             self._show()
 
@@ -201,7 +201,8 @@ class Run:
                 f"({self.config.learning_rate}) and start again"
             )
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the checkpoint, as every ``checkpoint_every`` steps."""
         if self.accelerator.is_main_process:
             path, net = self.out / CHECKPOINT, self.denoiser.net
             config = self.config.to_dict()
@@ -215,7 +216,12 @@ class Run:
                 tracker.log_images(images, step=self.step, dataformats="NHWC")
 
 
-def _check_share(batch: int, processes: int) -> None:
+def check_share(batch: int, processes: int) -> None:
+    """Every process must get as many patches of a batch as any other.
+
+    Raises:
+        InputError: if it cannot be.
+    """
     if batch % processes:
         raise InputError(
             f"batch: {batch} patches cannot be shared by {processes} devices; give a multiple"

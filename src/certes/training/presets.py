@@ -97,8 +97,8 @@ PRESETS: dict[str, TrainingConfig] = {
     # Standardised to the nuclei pictures' own mean and spread, so that a cosine schedule, which is
     # made for unit variance, spends its noise levels where these dark pictures change.
     "nuclei": TrainingConfig(_plain_unet([64, 128, 192], 1, 2), center=0.08, scale=0.15),
-    "nuclei-large": TrainingConfig(
-        _plain_unet([96, 192, 288], 2, 2),
+    "nuclei-large": TrainingConfig(  # 12 M parameters: 24 MB as bfloat16
+        _plain_unet([96, 160, 192], 2, 2),
         center=0.08,
         scale=0.15,
         batch=256,
