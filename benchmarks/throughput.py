@@ -53,7 +53,9 @@ def operators(side: int) -> dict[str, tuple[LinearOperator, float]]:
     }
 
 
-def timed(y: Tensor, operator: LinearOperator, model: Model, noise: float, **settings: int) -> float:
+def timed(
+    y: Tensor, operator: LinearOperator, model: Model, noise: float, **settings: int
+) -> float:
     """Seconds of one restoration."""
     start = perf_counter()
     certes.restore(y, operator, model, noise=noise, **settings)
@@ -80,7 +82,9 @@ def batching(report: Report, model: Model, x: Tensor, side: int, target: float) 
     together, apart = [], []
     for _ in range(3 if side < 256 else 1):
         together.append(timed(y, operator, model, noise, samples=SAMPLES, steps=STEPS))
-        one = (timed(y, operator, model, noise, samples=1, steps=STEPS, seed=s) for s in range(SAMPLES))
+        one = (
+            timed(y, operator, model, noise, samples=1, steps=STEPS, seed=s) for s in range(SAMPLES)
+        )
         apart.append(sum(one))
     ratio = min(apart) / min(together)
     report.claim(
@@ -92,7 +96,14 @@ def batching(report: Report, model: Model, x: Tensor, side: int, target: float) 
 def main() -> None:
     report, model = Report("throughput"), Stopwatch(certes.load("nuclei"))
     x = bundled_pictures()[0].pixels[None]
-    timed(degrade(x, *operators(256)["denoise"], seed=0), operators(256)["denoise"][0], model, 0.1, samples=1, steps=2)
+    timed(
+        degrade(x, *operators(256)["denoise"], seed=0),
+        operators(256)["denoise"][0],
+        model,
+        0.1,
+        samples=1,
+        steps=2,
+    )
     network_share(report, model, x)
     batching(report, model, x, 64, 1.5)
     batching(report, model, x, 256, 1.0)

@@ -195,4 +195,5 @@ def test_an_unconfined_prior_keeps_its_tails_and_shows_samples_in_range() -> Non
     posterior = builder.build(Provenance("m", "denoise", steps=1, samples=8))
     torch.testing.assert_close(posterior.std, wide.std(dim=0))
     assert float(posterior.bounds(0.1).lower.min()) == -0.5
-    assert posterior.samples.min() == 0 and posterior.samples.max() == 1
+    assert posterior.samples.min() == 0
+    assert posterior.samples.max() == 1

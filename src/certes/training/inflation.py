@@ -1,7 +1,7 @@
 r"""How much wider a network's errors are than the spread of its samples.
 
-Reverse diffusion started at :math:`x = x_0 + \sigma e` draws from :math:`p(x_0 | x)`, exactly so for
-an exact denoiser, whatever the prior. Then the mean of K draws misses the truth by
+Reverse diffusion started at :math:`x = x_0 + \sigma e` draws from :math:`p(x_0 | x)`, exactly so
+for an exact denoiser, whatever the prior. Then the mean of K draws misses the truth by
 :math:`\sqrt{1 + 1/K}` times their standard deviation. What a trained network misses beyond that is
 its own mistake, which all its samples share; the ratio is the spread-error ratio of ensemble
 forecasting, and multiplicative inflation (Anderson and Anderson 1999) makes it one.
@@ -9,7 +9,6 @@ forecasting, and multiplicative inflation (Anderson and Anderson 1999) makes it 
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -31,7 +31,7 @@ from certes.evaluation.panels import restoration_panel
 from certes.evaluation.report import Failure, ImageReport, Report
 from certes.intervals.bounds import Bounds
 from certes.intervals.cards import Calibration
-from certes.restoration.noise import estimate_noise
+from certes.restoration.noise import QUANTISATION, estimate_noise
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class RestoreJob:
         true_pixels = None if truth is None else fitting(truth, picture, H)
         noise = self.noise
         if noise is None:
-            noise = float(estimate_noise(picture.pixels[None]))
+            noise = max(float(estimate_noise(picture.pixels[None])), QUANTISATION)
         restoration = self.restorer(y, H, noise, advance)
         bounds = restoration.bounds if self.card is None else self.card(restoration.bounds)
         bounds = one_picture(bounds)
