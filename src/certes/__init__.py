@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from certes.diffusion import problems
+    from certes import operators, problems
     from certes.errors import CertesError
     from certes.intervals.bounds import Bounds
     from certes.intervals.calibration import calibrate
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from certes.intervals.metrics import evaluate
     from certes.intervals.posterior import Posterior
     from certes.networks.model import Model, load
-    from certes.restoration import operators
     from certes.restoration.restore import restore
 
 # Name -> where it lives; loaded on first use, so that importing certes costs nothing.
@@ -37,8 +36,8 @@ _HOMES = {
     "calibrate": "certes.intervals.calibration",
     "evaluate": "certes.intervals.metrics",
     "load": "certes.networks.model",
-    "operators": "certes.restoration.operators",
-    "problems": "certes.diffusion.problems",
+    "operators": "certes.operators",
+    "problems": "certes.problems",
     "restore": "certes.restoration.restore",
 }
 

@@ -19,7 +19,7 @@ def test_demo(certes: Certes, model: Path, tmp_path: Path) -> None:
     assert answer.code == 0
     assert names(out) == ["deblur", "denoise", "inpaint", "super-resolve"]
     for folder in out.iterdir():
-        assert len([name for name in names(folder) if name.endswith(".panel.png")]) == 2
+        assert len([name for name in names(folder) if name.endswith(".panel.png")]) == 4
         assert folder.name in answer.out
     reports = [json.loads((folder / "report.json").read_text()) for folder in out.iterdir()]
     assert {report["task"]: report["noise"] for report in reports} == {

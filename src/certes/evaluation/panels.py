@@ -277,7 +277,7 @@ def _draw_coverage(axis: Axes, scene: Scene, nominal: float | None) -> None:
     shares = [float(v) for v in (inside.mean(), *quarters)]
     names = ["all", "narrowest\nquarter", "2nd", "3rd", "widest\nquarter"]
     bars = axis.bar(names, shares, color=[ACCENT] + ["#9cc3de"] * 4)
-    axis.bar_label(bars, [f"{100 * v:.0f} %" for v in shares], fontsize=8, padding=2)
+    axis.bar_label(bars, [f"{100 * v:.0f} %" for v in shares], fontsize=8, label_type="center")
     if nominal is not None:
         axis.axhline(nominal, color=TRUTH, lw=1.2, ls="--", label=f"wanted: {100 * nominal:.0f} %")
         axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 1.02))

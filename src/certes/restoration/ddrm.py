@@ -89,7 +89,7 @@ def _start(measurement: Measurement, sigma: Tensor, noise: NoiseSource) -> Coeff
     fresh = noise.normal((operator.n,), a.dtype)
     grey = torch.full((1, *operator.in_shape), 0.5, dtype=a.dtype, device=a.device)
     pinned = measurement.values + (sigma**2 - a**2).clamp(min=0).sqrt() * fresh
-    return torch.where(a < sigma, pinned, operator.Vt(grey) + sigma * fresh)
+    return torch.where(a <= sigma, pinned, operator.Vt(grey) + sigma * fresh)
 
 
 def _step(

@@ -37,6 +37,9 @@ Coefficients = Float[Tensor, "b n"]
 # Image units. At SIGMA_MAX nothing of a picture is left to see; SIGMA_MIN is half a grey level.
 SIGMA_MAX = 5.0
 SIGMA_MIN = 0.002
+# The last step adds no noise, so it must be short against what the measurement leaves open.
+_SIGMA_MIN_SHARE = 1 / 8
+_SIGMA_MIN_FLOOR = 0.0002
 
 # A look whose noise is within this factor of the path's own adds nothing but a division by zero.
 _INFORMATIVE = 0.999
@@ -44,8 +47,12 @@ _INFORMATIVE = 0.999
 
 def noise_levels(measurement: Measurement, steps: int) -> Float[Tensor, " steps_and_end"]:
     """The grid, from the level at which the measurement leaves something open, then 0."""
-    start = float(measurement.levels.max().clamp(2 * SIGMA_MIN, SIGMA_MAX))
-    levels = log_sigma_grid(start, SIGMA_MIN, steps)
+    a = measurement.levels
+    noisy = a[a > 0]  # what was measured without noise stays as it was measured
+    finest = _SIGMA_MIN_SHARE * float(noisy.min()) if noisy.numel() else SIGMA_MIN
+    end = min(max(finest, _SIGMA_MIN_FLOOR), SIGMA_MIN)
+    start = float(a.max().clamp(2 * end, SIGMA_MAX))
+    levels = log_sigma_grid(start, end, steps)
     # exp(log(start)) may fall short of start by a rounding error; the measurement would be missed.
     levels[0] = start
     return levels

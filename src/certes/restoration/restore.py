@@ -170,6 +170,11 @@ def _checked(
     y = operator.observed(y)
     if len(y) == 0 or not bool(torch.isfinite(y).all()):
         raise InputError("y: empty, or not finite; remove NaN and infinite values (or mask them)")
+    if not isinstance(noise, int | float | Tensor):
+        raise InputError(
+            f"noise: {noise!r}; give a number, image units; certes.restoration.estimate_noise(y) "
+            "finds one"
+        )
     levels = torch.as_tensor(noise, dtype=y.dtype)
     if levels.ndim > 1 or levels.numel() not in (1, len(y)):
         raise InputError(

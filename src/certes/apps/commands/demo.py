@@ -18,7 +18,7 @@ def demo(
     model: options.Model = "nuclei",
     samples: options.Samples = 16,
     steps: options.Steps = 20,
-    crop: options.Crop = 128,
+    crop: options.Crop = 96,
     seed: options.Seed = 0,
     device: options.Device = None,
     as_json: options.Json = False,
@@ -45,6 +45,9 @@ def _show(reports: dict[str, dict[str, Any]], out: Path) -> None:
     show_table(columns, [_row(task, report) for task, report in reports.items()])
     for sentence in dict.fromkeys(r["guarantee"] or options.NO_GUARANTEE for r in reports.values()):
         say(sentence)
+    say(
+        "The coverage of a single picture, or of these four, may lie on either side of the promise."
+    )
     say(f"Look at the panels: {out}/*/*.panel.png")
 
 
