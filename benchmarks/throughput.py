@@ -76,11 +76,11 @@ def network_share(report: Report, model: Stopwatch, x: Tensor) -> None:
 
 
 def batching(report: Report, model: Model, x: Tensor, side: int, target: float) -> None:
-    """One batch of K samples against K single ones; the better of three, taken in turns."""
+    """One batch of K samples against K single ones; the best of several, taken in turns."""
     operator, noise = operators(side)["super-resolve"]
     y = degrade(x[..., :side, :side], operator, noise, seed=0)
     together, apart = [], []
-    for _ in range(3 if side < 256 else 1):
+    for _ in range(3 if side < 256 else 2):
         together.append(timed(y, operator, model, noise, samples=SAMPLES, steps=STEPS))
         one = (
             timed(y, operator, model, noise, samples=1, steps=STEPS, seed=s) for s in range(SAMPLES)

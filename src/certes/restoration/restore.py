@@ -26,8 +26,9 @@ from certes.restoration.operators import LinearOperator
 from certes.restoration.posterior_sampler import noise_levels, sample_posterior
 from certes.restoration.tiling import fitted
 
-# Values in one batch of network inputs; about 2 GB of activations with the bundled models.
-_BATCH_VALUES = 2**20
+# Values in one batch of network inputs. On a CPU more than this leaves the cache and is slower by a
+# quarter; a GPU wants to be full (about 5 GB of activations with the bundled models).
+_BATCH_VALUES = {"cpu": 2**16, "cuda": 2**22}
 
 
 class Sampler(Protocol):
@@ -72,7 +73,7 @@ def restore(
         keep_samples: keep all samples, or (``False``) only mean, std and the quantiles for
             ``alpha``, in memory that does not grow with ``samples``.
         alpha: the miss rate whose bounds are kept when samples are not.
-        batch_size: pictures in one network call; default: as many as fit about 2 GB.
+        batch_size: pictures in one network call; default: what is fastest on the device.
         callback: called with the solver's state after every network call (progress, previews).
 
     Raises:
@@ -80,32 +81,35 @@ def restore(
         ModelError: if the model does not fit the pictures.
     """
     prior = load(model) if isinstance(model, str) else model
-    denoiser = fitted(prior, operator.in_shape)
-    size = max(1, _BATCH_VALUES // operator.n) if batch_size is None else batch_size
+    y, levels = _checked(y, operator, noise, sampler, faithful)
+    device = device_of(prior, y)
+    size = _fastest(device, operator.n) if batch_size is None else batch_size
     if min(samples, steps, size) < 1:
         raise InputError(
             f"samples, steps, batch_size: {samples}, {steps}, {batch_size}; give at least 1 of each"
         )
-    y, levels = _checked(y, operator, noise, sampler, faithful)
+    names, denoiser = _names(y), fitted(prior, operator.in_shape)
+    provenance = _provenance(prior, operator, levels, sampler + "-faithful" * faithful)
     # DDRM is left as published.
     inflation = 1.0 if sampler == "ddrm" else prior.inflation
-    names, parts = _names(y), list[Posterior]()
-    provenance = _provenance(prior, operator, levels, sampler + "-faithful" * faithful)
+    parts: list[Posterior] = []
     for group in _groups(levels, size):
-        part = measure(operator, y[group].to(device_of(prior, y)), levels[group])
+        part = measure(operator, y[group].to(device), levels[group])
         grid = official_levels(steps) if faithful else noise_levels(part, steps)
+        calls = len(grid) - 1
         builder = PosteriorBuilder(samples, keep_samples, alpha, prior.confined)
-        together = max(1, size // len(group))
-        for first in range(0, samples, together):
-            block = range(first, min(first + together, samples))
-            keys = [f"{names[i]}/{k}" for k in block for i in group]
-            source = NoiseSource(stream_seeds(seed, keys), part.values.device)
+        for block in torch.arange(samples).split(max(1, size // len(group))):
+            keys = [f"{names[i]}/{int(k)}" for k in block for i in group]
+            source = NoiseSource(stream_seeds(seed, keys), device)
             states = SAMPLERS[sampler](part.repeat(len(block)), denoiser, grid, source)
-            builder.add(*_run(states, len(block), len(grid) - 1, callback))
-        parts.append(
-            builder.build(replace(provenance, steps=len(grid) - 1, samples=samples), inflation)
-        )
+            builder.add(*_run(states, len(block), calls, callback))
+        made = replace(provenance, steps=calls, samples=samples)
+        parts.append(builder.build(made, inflation))
     return join(parts)
+
+
+def _fastest(device: torch.device, n: int) -> int:
+    return max(1, _BATCH_VALUES.get(device.type, _BATCH_VALUES["cuda"]) // n)
 
 
 def device_of(prior: Denoiser, y: Tensor) -> torch.device:
