@@ -154,6 +154,11 @@ def bounded_exp(log_variance: Tensor) -> Tensor:
     return log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT).exp()
 
 
+# Input values that a CPU takes at a time: beyond it, activations leave the cache and the network is
+# slower by up to a quarter. A GPU wants to be full.
+CACHE_VALUES = 2**16
+
+
 def evaluate(net: UNet, x: Float[Tensor, "b c h w"], time: Float[Tensor, " b"]) -> Tensor:
     """Run the network in its own dtype on pictures of any size (reflected up to a multiple)."""
     height, width = x.shape[-2:]
@@ -162,4 +167,6 @@ def evaluate(net: UNet, x: Float[Tensor, "b c h w"], time: Float[Tensor, " b"]) 
         mode = "reflect" if pad_h < height and pad_w < width else "replicate"
         x = F.pad(x, (0, pad_w, 0, pad_h), mode=mode)
     x = x.to(net.conv_in.weight.dtype).contiguous(memory_format=torch.channels_last)
-    return net(x, time)[..., :height, :width]
+    count = len(x) if x.is_cuda else max(1, CACHE_VALUES // x[0].numel())
+    parts = zip(x.split(count), time.split(count), strict=True)
+    return torch.cat([net(*part) for part in parts])[..., :height, :width]

@@ -26,9 +26,9 @@ from certes.restoration.operators import LinearOperator
 from certes.restoration.posterior_sampler import noise_levels, sample_posterior
 from certes.restoration.tiling import fitted
 
-# Values in one batch of network inputs. On a CPU more than this leaves the cache and is slower by a
-# quarter; a GPU wants to be full (about 5 GB of activations with the bundled models).
-_BATCH_VALUES = {"cpu": 2**16, "cuda": 2**22}
+# Values in one batch; about 1 GB of memory on a CPU, where the network takes its own portions of
+# it, and 5 GB on a GPU with the bundled models.
+_BATCH_VALUES = {"cpu": 2**20, "cuda": 2**22}
 
 
 class Sampler(Protocol):
@@ -73,7 +73,7 @@ def restore(
         keep_samples: keep all samples, or (``False``) only mean, std and the quantiles for
             ``alpha``, in memory that does not grow with ``samples``.
         alpha: the miss rate whose bounds are kept when samples are not.
-        batch_size: pictures in one network call; default: what is fastest on the device.
+        batch_size: pictures in one network call; default: what suits the device.
         callback: called with the solver's state after every network call (progress, previews).
 
     Raises:
@@ -83,7 +83,7 @@ def restore(
     prior = load(model) if isinstance(model, str) else model
     y, levels = _checked(y, operator, noise, sampler, faithful)
     device = device_of(prior, y)
-    size = _fastest(device, operator.n) if batch_size is None else batch_size
+    size = _suitable(device, operator.n) if batch_size is None else batch_size
     if min(samples, steps, size) < 1:
         raise InputError(
             f"samples, steps, batch_size: {samples}, {steps}, {batch_size}; give at least 1 of each"
@@ -108,7 +108,7 @@ def restore(
     return join(parts)
 
 
-def _fastest(device: torch.device, n: int) -> int:
+def _suitable(device: torch.device, n: int) -> int:
     return max(1, _BATCH_VALUES.get(device.type, _BATCH_VALUES["cuda"]) // n)
 
 
