@@ -168,5 +168,5 @@ def evaluate(net: UNet, x: Float[Tensor, "b c h w"], time: Float[Tensor, " b"]) 
         x = F.pad(x, (0, pad_w, 0, pad_h), mode=mode)
     x = x.to(net.conv_in.weight.dtype).contiguous(memory_format=torch.channels_last)
     count = len(x) if x.is_cuda else max(1, CACHE_VALUES // x[0].numel())
-    parts = zip(x.split(count), time.split(count), strict=True)
-    return torch.cat([net(*part) for part in parts])[..., :height, :width]
+    parts = (slice(first, first + count) for first in range(0, len(x), count))
+    return torch.cat([net(x[part], time[part]) for part in parts])[..., :height, :width]

@@ -98,8 +98,10 @@ def restore(
         grid = official_levels(steps) if faithful else noise_levels(part, steps)
         calls = len(grid) - 1
         builder = PosteriorBuilder(samples, keep_samples, alpha, prior.confined)
-        for block in torch.arange(samples).split(max(1, size // len(group))):
-            keys = [f"{names[i]}/{int(k)}" for k in block for i in group]
+        together = max(1, size // len(group))
+        for first in range(0, samples, together):
+            block = range(first, min(first + together, samples))
+            keys = [f"{names[i]}/{k}" for k in block for i in group]
             source = NoiseSource(stream_seeds(seed, keys), device)
             states = SAMPLERS[sampler](part.repeat(len(block)), denoiser, grid, source)
             builder.add(*_run(states, len(block), calls, callback))
@@ -174,7 +176,8 @@ def _checked(
     y = operator.observed(y)
     if len(y) == 0 or not bool(torch.isfinite(y).all()):
         raise InputError("y: empty, or not finite; remove NaN and infinite values (or mask them)")
-    if not isinstance(noise, int | float | Tensor):
+    # Not every caller is checked for types, and "auto" is what the command line says.
+    if not isinstance(noise, int | float | Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(
             f"noise: {noise!r}; give a number, image units; certes.restoration.estimate_noise(y) "
             "finds one"
