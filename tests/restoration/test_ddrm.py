@@ -158,3 +158,13 @@ def test_drawn_answers_have_the_law_that_was_computed() -> None:
     assert ((drawn.mean(0) - mean) / spread).abs().max() < 5 / count**0.5
     difference = (drawn.T.cov() - covariance) / torch.outer(spread, spread)
     assert difference.abs().max() < 10 / count**0.5
+
+
+def test_a_grid_that_starts_at_the_measurement_starts_with_it() -> None:
+    """Denoising on an even grid begins at the noise of the measurement itself."""
+    known = Measurement(Denoise(SHAPE), LOOKS, torch.full_like(LEVELS, T))
+    levels = torch.tensor([T, 0.0], dtype=torch.float64)
+    problem = field(SHAPE, 0.2, 1.0)
+    (state,) = sample_ddrm(known, problem.denoiser(), levels, NoiseSource([5]))
+    expected = problem.denoiser()(LOOKS.reshape(1, *SHAPE), torch.tensor([T])).mean
+    torch.testing.assert_close(state.estimate, expected)
