@@ -268,11 +268,11 @@ def white(scale: float) -> GaussianProblem:
     return GaussianProblem(torch.full(SHAPE, 0.5), scale**2 * torch.eye(6, dtype=torch.float64))
 
 
-def test_the_optimal_variance_needs_no_small_steps_on_white_pictures() -> None:
+def test_the_learned_variance_needs_no_small_steps_on_white_pictures() -> None:
     """Two steps are exact with it; with either of DDPM's choices they are not."""
     problem = white(0.2)
     exact = (0.2**2 + LOW**2) * torch.eye(6, dtype=torch.float64)
-    _, covariance = law(problem, partial(ancestral, variance="optimal"), 2)
+    _, covariance = law(problem, partial(ancestral, variance="learned"), 2)
     torch.testing.assert_close(covariance, exact, rtol=1e-10, atol=1e-14)
     for variance, wrong in (("small", 0.9), ("large", 1.1)):
         _, covariance = law(problem, partial(ancestral, variance=variance), 2)
@@ -315,11 +315,11 @@ def test_unknown_choices_are_refused(gaussian: GaussianProblem) -> None:
         next(ancestral(*arguments, NoiseSource(range(4)), cast(Variance, "medium")))
 
 
-def test_the_optimal_variance_must_be_known(gaussian: GaussianProblem) -> None:
+def test_the_learned_variance_must_be_known(gaussian: GaussianProblem) -> None:
     rotated = Process(EDM(), CosineBasis())
-    with pytest.raises(ModelError, match="optimal"):
+    with pytest.raises(ModelError, match="learned"):
         next(
             ancestral(
-                rotated, gaussian.denoiser(), levels(3), start(), NoiseSource(range(4)), "optimal"
+                rotated, gaussian.denoiser(), levels(3), start(), NoiseSource(range(4)), "learned"
             )
         )

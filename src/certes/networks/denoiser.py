@@ -123,12 +123,12 @@ class NetworkDenoiser(Denoiser):
         x_t = alpha * (x - self.center) / self.scale
         output = evaluate(self.net, x_t, conditioning(self.schedule, t).float()).to(x.dtype)
         prediction, log_variance = output[:, : self.channels], output[:, self.channels :]
-        z0 = self.parametrisation.x0(x_t, prediction, alpha, noise)
+        z0 = self.parametrisation.x0(x_t, prediction, self.schedule, t)
         mean = self.center + self.scale * z0
         if log_variance.shape[1] == 0:
             return Denoised(mean)
-        _, b = self.parametrisation.coefficients(alpha, noise)
-        variance = bounded_exp(log_variance) * (self.scale / b) ** 2
+        _, b = self.parametrisation.coefficients(self.schedule, t)
+        variance = bounded_exp(log_variance) * (self.scale / b.to(x)[:, None, None, None]) ** 2
         return Denoised(mean, variance)
 
     def covariance(self, denoised: Denoised, sigma: Float[Tensor, " b"]) -> Covariance:

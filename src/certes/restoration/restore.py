@@ -20,11 +20,11 @@ from certes.errors import InputError
 from certes.intervals.bounds import Provenance
 from certes.intervals.posterior import Posterior, PosteriorBuilder, join
 from certes.networks.model import Model, load
+from certes.networks.tiling import fitted
 from certes.restoration.ddrm import official_levels, sample_ddrm
 from certes.restoration.measurement import Measurement, measure
 from certes.restoration.operators import LinearOperator
 from certes.restoration.posterior_sampler import noise_levels, sample_posterior
-from certes.restoration.tiling import fitted
 
 # Values in one batch; about 1 GB of memory on a CPU, where the network takes its own portions of
 # it, and 5 GB on a GPU with the bundled models.

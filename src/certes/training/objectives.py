@@ -63,7 +63,7 @@ def noisy_batch(
     )
     z0 = (x0 - denoiser.center) / denoiser.scale
     x_t = alpha * z0 + sigma * noise
-    target = denoiser.parametrisation.target(x_t, z0, alpha, sigma)
+    target = denoiser.parametrisation.target(x_t, z0, denoiser.schedule, t)
     return x_t, target, conditioning(denoiser.schedule, t).to(x0)
 
 

@@ -18,12 +18,13 @@ from certes.diffusion.residuals import ResidualSpectrum
 from certes.diffusion.schedules import VP
 from certes.diffusion.solvers.state import State
 from certes.errors import ModelError
+from certes.networks import tiling
 from certes.networks.denoiser import NetworkDenoiser
 from certes.networks.model import Model
+from certes.networks.tiling import TiledDenoiser, fitted
 from certes.networks.unet import UNet, UNetConfig
-from certes.restoration import restore, tiling
+from certes.restoration import restore
 from certes.restoration.operators import Denoise, SuperResolution
-from certes.restoration.tiling import TiledDenoiser, fitted
 
 PICTURES = Path(__file__).parents[1] / "data" / "nuclei-train"
 SIGMA = torch.tensor([0.1, 0.3])
