@@ -16,7 +16,17 @@ from certes.intervals.families import FAMILIES
 from certes.intervals.rules import RULES
 from certes.restoration.restore import SAMPLERS
 
-COMMANDS = ("demo", "restore", "degrade", "train", "sample", "calibrate", "evaluate", "verify")
+COMMANDS = (
+    "demo",
+    "restore",
+    "degrade",
+    "train",
+    "sample",
+    "interpolate",
+    "calibrate",
+    "evaluate",
+    "verify",
+)
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ from certes.apps.commands.calibrate import calibrate
 from certes.apps.commands.degrade import degrade
 from certes.apps.commands.demo import demo
 from certes.apps.commands.evaluate import evaluate
+from certes.apps.commands.interpolate import interpolate
 from certes.apps.commands.models import models
 from certes.apps.commands.restore import restore
 from certes.apps.commands.sample import sample
@@ -85,7 +86,13 @@ app.command(
 app.command(epilog="Example: certes train nuclei --data pictures/ --out run --licence CC0-1.0")(
     train
 )
-app.command(epilog="Example: certes sample --model nuclei -n 16 --out samples")(sample)
+app.command(
+    epilog="Examples: certes sample --model nuclei -n 16 --out samples; certes sample "
+    "--progressive --out samples"
+)(sample)
+app.command(epilog="Example: certes interpolate a.png b.png --model nuclei --out between")(
+    interpolate
+)
 app.command(
     epilog="Example: certes calibrate --task denoise --noise 0.05 --data held-out/ "
     "--out denoise-0.05.json"

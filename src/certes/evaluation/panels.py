@@ -20,6 +20,7 @@ from torch import Tensor
 from certes.data.files import atomic_path
 from certes.errors import InputError
 from certes.evaluation.metrics import psnr
+from certes.evaluation.sheets import white_of
 from certes.intervals.bounds import Bounds
 
 # matplotlib's own types are full of unknowns, and importing it takes half a second.
@@ -40,7 +41,6 @@ _STYLE = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
 }
-_BRIGHT = 0.8
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,8 @@ class Scene:
 
     @property
     def white(self) -> float:
-        """The value drawn as white.
-
-        Fluorescence pictures use little of their range: on a scale up to 1 they are black.
-        """
-        high = float(np.quantile(self.estimate.numpy(), 0.998))
-        return 1.0 if high > _BRIGHT else max(high, 1e-3)
+        """The value drawn as white."""
+        return white_of(self.estimate)
 
 
 def restoration_panel(

@@ -28,15 +28,16 @@ from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.grids import log_sigma_grid
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.process import ddim_transition
+from certes.diffusion.solvers.sampling import SIGMA_MIN
 from certes.diffusion.solvers.state import State, steps_of
 from certes.restoration.conditional_mean import conditional_mean
 from certes.restoration.measurement import Measurement
 
 Coefficients = Float[Tensor, "b n"]
 
-# Image units. At SIGMA_MAX nothing of a picture is left to see; SIGMA_MIN is half a grey level.
+# Image units: nothing of a picture is left to see. (Its mean brightness, which is, comes from the
+# measurement, so that this is lower than where sampling without one must start.)
 SIGMA_MAX = 5.0
-SIGMA_MIN = 0.002
 # The last step adds no noise, so it must be short against what the measurement leaves open.
 _SIGMA_MIN_SHARE = 1 / 8
 _SIGMA_MIN_FLOOR = 0.0002

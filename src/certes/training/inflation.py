@@ -17,11 +17,11 @@ from certes.diffusion.noise import NoiseSource, stream_seeds
 from certes.diffusion.process import Process
 from certes.diffusion.schedules import EDM
 from certes.diffusion.solvers.dpm_solver import dpm_solver_2m
+from certes.diffusion.solvers.sampling import SIGMA_MIN
 from certes.networks.denoiser import NetworkDenoiser
 
-# Image units: a noise that hides what matters, and half a grey level.
+# Image units: a noise that hides what matters.
 LEVEL = 0.1
-SIGMA_MIN = 0.002
 
 
 def measure_inflation(
