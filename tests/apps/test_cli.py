@@ -23,6 +23,7 @@ COMMANDS = (
     "train",
     "sample",
     "interpolate",
+    "likelihood",
     "calibrate",
     "evaluate",
     "verify",

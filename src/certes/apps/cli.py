@@ -16,6 +16,7 @@ from certes.apps.commands.degrade import degrade
 from certes.apps.commands.demo import demo
 from certes.apps.commands.evaluate import evaluate
 from certes.apps.commands.interpolate import interpolate
+from certes.apps.commands.likelihood import likelihood
 from certes.apps.commands.models import models
 from certes.apps.commands.restore import restore
 from certes.apps.commands.sample import sample
@@ -93,6 +94,9 @@ app.command(
 app.command(epilog="Example: certes interpolate a.png b.png --model nuclei --out between")(
     interpolate
 )
+app.command(
+    epilog="Example: certes likelihood cells/ --crop 128 --variance all --out bits"
+)(likelihood)
 app.command(
     epilog="Example: certes calibrate --task denoise --noise 0.05 --data held-out/ "
     "--out denoise-0.05.json"

@@ -36,6 +36,7 @@ class TiledDenoiser(Denoiser):
         self.denoiser = denoiser
         self.tile = tile
         self.overlap = overlap
+        self.confined = denoiser.confined
 
     def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
         rows, columns = (_starts(side, self.tile, self.overlap) for side in x.shape[-2:])
