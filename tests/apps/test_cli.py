@@ -26,6 +26,7 @@ COMMANDS = (
     "likelihood",
     "calibrate",
     "evaluate",
+    "score",
     "verify",
 )
 

@@ -51,6 +51,28 @@ def test_pictures_positions_and_orientations_are_uniform() -> None:
     assert (kinds / len(first) - 1 / 8).abs().max() < 0.03
 
 
+@pytest.mark.parametrize(("symmetries", "kinds"), [("none", 1), ("flips", 2), ("square", 8)])
+def test_symmetries(symmetries: str, kinds: int) -> None:
+    picture = coded(16, 16, 0)
+    batch = decode(PatchDataset([picture], 16, busy=0, symmetries=symmetries).batch(0, 400, seed=1))
+    seen = {tuple(patch.flatten().tolist()) for patch in batch}
+    assert len(seen) == kinds
+    allowed = [picture.long(), picture.flip(2).long()]
+    if kinds <= 2:
+        assert seen == {tuple(p.flatten().tolist()) for p in allowed[:kinds]}
+
+
+def test_nothing_is_drawn_in_vain() -> None:
+    """Without busy patches one candidate is as good as four."""
+    four, one = (PatchDataset(PICTURES, 16, busy=0, candidates=n) for n in (4, 1))
+    assert torch.equal(four.batch(3, 8, seed=7), one.batch(3, 8, seed=7))
+
+
+def test_unknown_symmetries() -> None:
+    with pytest.raises(InputError, match="symmetries: 'turns'; give one of none, flips, square"):
+        PatchDataset(PICTURES, 16, symmetries="turns")
+
+
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     one, two = PatchDataset(PICTURES, 16), PatchDataset(PICTURES, 16)
     one.batch(0, 8, seed=7)
@@ -69,8 +91,9 @@ def test_busy_patches_show_more() -> None:
 
 
 def test_folder_is_read_as_8_bit() -> None:
-    pictures = load_folder(TRAIN)
-    assert len(pictures) == 12
+    told: list[float] = []
+    pictures = load_folder(TRAIN, told.append)
+    assert len(pictures) == sum(told) == 12
     assert {(p.dtype, p.shape) for p in pictures} == {(torch.uint8, (1, 256, 256))}
 
 

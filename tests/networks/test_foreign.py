@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from certes.diffusion.process import Process
+from certes.diffusion.reverse import reverse_variance
 from certes.diffusion.schedules import DiscreteBetas
 from certes.errors import ModelError
 from certes.networks import load, model
@@ -196,13 +198,54 @@ def test_refuses_what_it_would_get_wrong(
         load(folder)
 
 
-def test_learned_variances_are_refused(
+def save(diffusers: ModuleType, folder: Path, unet: Any, **settings: Any) -> Any:
+    pipeline = diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(**settings))
+    pipeline.save_pretrained(folder)
+    return pipeline
+
+
+@torch.no_grad()
+def test_learned_ranges(
     diffusers: ModuleType, small_config: dict[str, Any], tmp_path: Path
 ) -> None:
+    """With single steps, the variances are those of diffusers' own scheduler."""
+    torch.manual_seed(0)
     unet = diffusers.UNet2DModel(**small_config | {"out_channels": 2})
-    scheduler = diffusers.DDPMScheduler(variance_type="learned_range")
-    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="learned variances"):
+    scheduler = save(diffusers, tmp_path, unet, variance_type="learned_range").scheduler
+    denoiser = load(tmp_path, device="cpu").denoiser
+    process = Process(denoiser.schedule, center=0.5, scale=0.5)
+    for i in (1, 10, 500, 999):
+        x_t, t = torch.randn(1, 1, 16, 16), denoiser.schedule.time_of_index(i)
+        denoised = process.denoise(denoiser, x_t.double(), t)
+        s = denoiser.schedule.time_of_index(i - 1)
+        answer = reverse_variance(process, denoiser, denoised, t, s, "learned")
+        v = unet(x_t, i).sample[:, 1:].clamp(-1, 1)
+        theirs = scheduler._get_variance(i, predicted_variance=v).exp()
+        torch.testing.assert_close(answer.float(), theirs, rtol=1e-3, atol=0)
+        assert theirs.std() > 0
+
+
+def test_other_variances_are_refused(
+    diffusers: ModuleType, small_config: dict[str, Any], tmp_path: Path
+) -> None:
+    for outputs, kind in ((2, "learned"), (2, "fixed_small"), (3, "learned_range")):
+        unet = diffusers.UNet2DModel(**small_config | {"out_channels": outputs})
+        save(diffusers, tmp_path, unet, variance_type=kind)
+        with pytest.raises(ModelError, match=f"{outputs} output channels for 1 .* '{kind}'"):
+            load(tmp_path)
+
+
+@torch.no_grad()
+def test_classes(diffusers: ModuleType, small_config: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(**small_config | {"num_class_embeds": 3})
+    save(diffusers, tmp_path, unet)
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 700])
+    for label in range(3):
+        net = load(f"{tmp_path}@{label}", device="cpu").denoiser.net
+        expected = unet(x, t, class_labels=torch.full((2,), label)).sample
+        torch.testing.assert_close(net(x, t), expected)
+    with pytest.raises(ModelError, match="knows 3 classes"):
         load(tmp_path)
 
 

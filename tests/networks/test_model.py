@@ -10,10 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from certes.diffusion.parametrisation import Parametrisation
+from certes.diffusion.rates import RateCurve
+from certes.diffusion.schedules import linear_betas
 from certes.errors import ModelError
 from certes.networks import Model, NetworkDenoiser, load
 from certes.networks import model as model_module
-from certes.networks.model import CARD, RESIDUALS, bundled_models, digest_of, save_model
+from certes.networks.model import CARD, RATES, RESIDUALS, bundled_models, digest_of, save_model
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 Make = Callable[..., NetworkDenoiser]
@@ -206,3 +209,41 @@ def test_unusable_device(folder: Path, device: str) -> None:
     with pytest.raises(ModelError, match=f"device: '{device}'") as caught:
         load(folder, device=device)
     assert "\n" not in str(caught.value)
+
+
+def test_rates_are_kept_and_change_no_answer(make_denoiser: Make, folder: Path) -> None:
+    assert load(folder).rates is None
+    digest, columns = load(folder).hash, torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    denoiser = make_denoiser()
+    denoiser.rates = RateCurve(columns, columns**2, 8 * columns)
+    save_model(folder, denoiser, {"name": "small"}, torch.float32)
+    again = load(folder)
+    assert again.hash == digest
+    assert again.rates is not None
+    torch.testing.assert_close(again.rates.tail, 8 * columns)
+    save_model(folder, make_denoiser(), {"name": "small"}, torch.float32)  # measured no longer
+    assert load(folder).rates is None
+    (folder / RATES).write_text('{"levels": [1, 2]}')
+    with pytest.raises(ModelError, match="rates: no table"):
+        load(folder)
+
+
+def test_range_heads_are_kept(make_denoiser: Make, tmp_path: Path) -> None:
+    net, table = make_denoiser(out_channels=2).net, linear_betas(10, 0.01, 0.3)
+    digests: set[str] = set()
+    for head in (None, "range"):
+        denoiser = NetworkDenoiser(net, table, Parametrisation("noise"), head=head)
+        save_model(tmp_path, denoiser, {"name": "small"}, torch.float32)
+        assert json.loads((tmp_path / CARD).read_text()).get("head") == head
+        again = load(tmp_path)
+        assert again.denoiser.head == (head or "residual")
+        digests.add(again.hash)
+    assert len(digests) == 2
+
+
+def test_labels_and_precision_of_our_folders(folder: Path) -> None:
+    with pytest.raises(ModelError, match="knows no classes"):
+        load(f"{folder}@1")
+    exact = load(folder, dtype=torch.float64).denoiser.net.conv_in.weight
+    assert exact.dtype == torch.float64
+    assert torch.equal(exact.float(), load(folder).denoiser.net.conv_in.weight)

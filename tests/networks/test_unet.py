@@ -9,7 +9,7 @@ import torch
 
 from certes.errors import ModelError
 from certes.networks import UNet, UNetConfig
-from certes.networks.unet import channels_last, initialise
+from certes.networks.unet import GroupNorm, channels_last, initialise
 
 BASE: dict[str, Any] = {
     "sample_size": 16,
@@ -194,3 +194,29 @@ def test_config_survives_json() -> None:
     assert "stem" not in UNetConfig.from_dict(BASE).to_dict()
     assert UNetConfig.from_dict(BASE | {"sample_size": [16, 24]}).sample_size == 16
     assert UNetConfig().differences() == {}
+
+
+@pytest.mark.parametrize("side", [4, 40])  # fewer pixels than torch calls many, and more
+@pytest.mark.parametrize("learning", [False, True])
+def test_group_norm_in_bfloat16_is_that_of_its_inputs(side: int, learning: bool) -> None:
+    torch.manual_seed(0)
+    norm = GroupNorm(4, 8)
+    for value in norm.parameters():
+        torch.nn.init.normal_(value)
+    norm.bfloat16()
+    exact = torch.nn.GroupNorm(4, 8).double()
+    exact.load_state_dict(norm.state_dict())
+    x = torch.randn(2, 8, side, side).bfloat16().contiguous(memory_format=torch.channels_last)
+    x.requires_grad_(learning)
+    x_exact = x.detach().double().requires_grad_(learning)
+    answer, expected = norm(x), exact(x_exact)
+    assert answer.dtype == torch.bfloat16
+    torch.testing.assert_close(answer.double(), expected, rtol=2**-7, atol=2**-8)
+    if learning:
+        slope = torch.randn(x.shape).bfloat16()
+        answer.backward(slope)
+        expected.backward(slope.double())
+        torch.testing.assert_close(x.grad.double(), x_exact.grad, rtol=2**-6, atol=2**-6)
+        torch.testing.assert_close(
+            norm.weight.grad.double(), exact.weight.grad, rtol=2**-6, atol=2**-3
+        )

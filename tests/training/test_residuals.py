@@ -58,6 +58,19 @@ def test_closed_form(patches: Tensor, variance: float | None) -> None:
         torch.testing.assert_close(spectrum, spectrum.mT)
 
 
+def test_pictures_that_are_not_turned_keep_rows_and_columns_apart(patches: Tensor) -> None:
+    """Half the pictures' frequencies, taken away along the columns only."""
+    kept = (frequency < SIZE / 2)[:, None].double()
+    striped = 0.5 + BASIS.inverse(kept * BASIS.forward(patches - 0.5))
+    levels = torch.tensor([0.1, 0.3], dtype=torch.float64)
+    upright, turned = (
+        measure_residuals(Wiener(), striped, levels, turned=way).spectra  # pyright: ignore
+        for way in (False, True)
+    )
+    torch.testing.assert_close(turned, (upright + upright.mT) / 2)
+    assert float((upright / upright.mT).max()) > 2
+
+
 def test_a_worse_denoiser_has_a_larger_spectrum(patches: Tensor) -> None:
     """What is measured is the error made, not the error that an ideal network would make."""
     levels = torch.tensor([0.05, 0.3], dtype=torch.float64)

@@ -20,6 +20,7 @@ from certes.apps.commands.likelihood import likelihood
 from certes.apps.commands.models import models
 from certes.apps.commands.restore import restore
 from certes.apps.commands.sample import sample
+from certes.apps.commands.score import score
 from certes.apps.commands.train import train
 from certes.apps.commands.verify import verify
 from certes.apps.console import complain, say
@@ -94,9 +95,9 @@ app.command(
 app.command(epilog="Example: certes interpolate a.png b.png --model nuclei --out between")(
     interpolate
 )
-app.command(
-    epilog="Example: certes likelihood cells/ --crop 128 --variance all --out bits"
-)(likelihood)
+app.command(epilog="Example: certes likelihood cells/ --crop 128 --variance all --out bits")(
+    likelihood
+)
 app.command(
     epilog="Example: certes calibrate --task denoise --noise 0.05 --data held-out/ "
     "--out denoise-0.05.json"
@@ -104,6 +105,7 @@ app.command(
 app.command(
     epilog="Example: certes evaluate --task inpaint --missing 0.8 --data test/ --out evaluation"
 )(evaluate)
+app.command(epilog="Example: certes score samples --data pictures/ --fit tiles")(score)
 app.command(
     epilog="Examples: certes verify --synthetic; certes verify denoise-0.05.json --data test/"
 )(verify)

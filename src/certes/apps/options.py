@@ -114,7 +114,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME|PATH",
-        help="A bundled model (certes models list), a model folder, or a diffusers DDPM folder.",
+        help="A bundled model (certes models list), a model folder, a diffusers DDPM folder, or a "
+        "guided-diffusion .pt; PATH@N is its class N.",
     ),
 ]
 Samples = Annotated[

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,22 @@ from torch import Tensor
 from certes.data.pictures import find_pictures, read_picture
 from certes.errors import InputError
 
+SYMMETRIES = ("none", "flips", "square")
+
 
 class PatchDataset:
     """Square patches of 8-bit pictures, turned and mirrored at random.
 
     Each patch comes from a picture drawn uniformly (a large picture counts as much as a small one),
-    at a position drawn uniformly in it, in one of the eight orientations of the square. A share
-    `busy` of the patches is instead the one of highest variance among `candidates` such draws:
-    microscopy is mostly dark background, and a network that sees little else learns little else.
+    at a position drawn uniformly in it, in one of the orientations of its `symmetries`: `none`,
+    `flips` (left and right) or `square` (all eight). A share `busy` of the patches is instead the
+    one of highest variance among `candidates` such draws: microscopy is mostly dark background, and
+    a network that sees little else learns little else.
 
     `pictures` are (C, H, W) uint8 with one channel count, each at least `size` pixels a side.
 
-    Raises: InputError when there are no pictures, when they differ in channels, or when one is
-    smaller than `size`.
+    Raises: InputError when there are no pictures, when they differ in channels, when one is smaller
+    than `size`, or for unknown symmetries.
     """
 
     def __init__(
@@ -34,18 +38,21 @@ class PatchDataset:
         size: int,
         busy: float = 0.5,
         candidates: int = 4,
+        symmetries: str = "square",
     ) -> None:
         _check_pictures(pictures, size)
         self.size = size
         self.busy = busy
-        self.candidates = candidates
+        self.symmetries = symmetries
+        # Where no patch is chosen for its content, there is nothing to choose from.
+        self.candidates = candidates if busy > 0 else 1
         self.channels = pictures[0].shape[0]
         # One flat buffer, so that patches of pictures of any size are one gather.
         self._pixels = torch.cat([p.reshape(self.channels, -1) for p in pictures], dim=1)
         self._sizes = torch.tensor([p.shape[1:] for p in pictures])
         areas = self._sizes.prod(dim=1)
         self._starts = areas.cumsum(0) - areas
-        self._orientations = _orientations(size)
+        self._orientations = _orientations(size, symmetries)
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -71,18 +78,33 @@ class PatchDataset:
         heights, widths = self._sizes[picture].unbind(1)
         top = torch.as_tensor(rng.integers(heights.numpy() - self.size + 1))
         left = torch.as_tensor(rng.integers(widths.numpy() - self.size + 1))
-        rows, columns = self._orientations[:, torch.as_tensor(rng.integers(8, size=count))]
+        turned = torch.as_tensor(rng.integers(self._orientations.shape[1], size=count))
+        rows, columns = self._orientations[:, turned]
         start = self._starts[picture] + top * widths + left
         return start[:, None] + rows * widths[:, None] + columns
 
 
-def load_folder(folder: str | Path) -> list[UInt8[Tensor, "c h w"]]:
+def load_folder(
+    folder: str | Path, advance: Callable[[float], None] = lambda pictures: None
+) -> list[UInt8[Tensor, "c h w"]]:
     """Read every picture in a folder as (C, H, W) uint8; alpha is dropped, deeper ones are rounded.
+
+    `advance` is told of every picture read.
 
     Raises: InputError for a folder without pictures, or a picture that cannot be read.
     """
     paths = find_pictures([folder])
-    return [(read_picture(p).pixels * 255).round().to(torch.uint8) for p in paths]
+    # Decoding releases the interpreter's lock.
+    with ThreadPoolExecutor() as pool:
+        pictures: list[UInt8[Tensor, "c h w"]] = []
+        for picture in pool.map(_read_8bit, paths):
+            pictures.append(picture)
+            advance(1)
+    return pictures
+
+
+def _read_8bit(path: Path) -> UInt8[Tensor, "c h w"]:
+    return (read_picture(path).pixels * 255).round().to(torch.uint8)
 
 
 def _check_pictures(pictures: Sequence[UInt8[Tensor, "c h w"]], size: int) -> None:
@@ -101,9 +123,12 @@ def _check_pictures(pictures: Sequence[UInt8[Tensor, "c h w"]], size: int) -> No
         )
 
 
-def _orientations(size: int) -> Int64[Tensor, "2 8 s_squared"]:
-    """Row and column of each patch pixel under the eight symmetries of the square."""
+def _orientations(size: int, symmetries: str) -> Int64[Tensor, "2 orientations s_squared"]:
+    """Row and column of each patch pixel under some symmetries of the square."""
     side = torch.arange(size)
     grid = torch.stack(torch.meshgrid(side, side, indexing="ij"))
-    turned = [torch.rot90(grid, k, (1, 2)) for k in range(4)]
-    return torch.stack([g.reshape(2, -1) for t in turned for g in (t, t.flip(2))], dim=1)
+    if symmetries not in SYMMETRIES:
+        raise InputError(f"symmetries: {symmetries!r}; give one of {', '.join(SYMMETRIES)}")
+    turned = [torch.rot90(grid, k, (1, 2)) for k in range(4 if symmetries == "square" else 1)]
+    flips = [[t] if symmetries == "none" else [t, t.flip(2)] for t in turned]
+    return torch.stack([g.reshape(2, -1) for pair in flips for g in pair], dim=1)

@@ -1,4 +1,4 @@
-"""How good a restoration is, and what a person or a program gets to see of it.
+"""How good a restoration or a set of generated pictures is, and what one gets to see of it.
 
 What may live here: image metrics, figures and reports. Nothing here restores or calibrates.
 """

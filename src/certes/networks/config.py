@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -106,7 +107,7 @@ class UNetConfig:
         return by_level[level] if isinstance(by_level, tuple) else by_level
 
     @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> UNetConfig:
+    def from_dict(cls, config: Mapping[str, Any]) -> UNetConfig:
         """From a ``config.json``; keys that do not change the network are ignored."""
         _check_understood(config)
         known = {f.name for f in fields(cls)}
@@ -126,7 +127,7 @@ class UNetConfig:
         return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
 
 
-def _check_understood(config: dict[str, Any]) -> None:
+def _check_understood(config: Mapping[str, Any]) -> None:
     for key, values in _UNDERSTOOD.items():
         if key in config and config[key] not in values:
             raise ModelError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -10,10 +12,14 @@ from torch import Tensor
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised, Denoiser
 from certes.diffusion.parametrisation import Parametrisation
+from certes.diffusion.rates import RateCurve
 from certes.diffusion.residuals import ResidualSpectrum, SpectralCovariance
 from certes.diffusion.schedules import DiscreteBetas, Schedule
 from certes.errors import ModelError
+from certes.networks.learned_range import learned_range_variance
 from certes.networks.unet import UNet
+
+Head = Literal["residual", "range"]
 
 # exp of more than this is no variance that a normalised residual can have; it only guards overflow.
 LOG_VARIANCE_LIMIT = 12.0
@@ -45,17 +51,22 @@ class NetworkDenoiser(Denoiser):
     Everything around the network is float32 with float64 schedule values.
 
     Args:
-        net: predicts ``channels`` values a pixel and, where it has twice as many outputs, the
-            log-variances of that prediction's errors.
+        net: predicts ``channels`` values a pixel and, where it has twice as many outputs, what
+            ``head`` says.
         schedule: the process that the network was trained on, in the units of ``z_0``.
         parametrisation: what it predicts.
         center: image value that the network sees as 0.
         scale: image units for one network unit.
         spectrum: measured residual spectrum, if there is one.
         inflation: measured ratio of its errors to its samples' spread.
+        head: what the second half of the outputs is: ``residual``, the log-variances of the
+            prediction's errors (the default), or ``range``, where between its bounds the variance
+            of a reverse step of the table lies (:mod:`certes.networks.learned_range`).
+        rates: measured bits that its chains spend, if known; its answers do not depend on them.
 
     Raises:
-        ModelError: if the network's outputs are not one or two for each input channel.
+        ModelError: if the network's outputs are not one or two for each input channel, or fit no
+            such head.
     """
 
     confined = True
@@ -69,13 +80,10 @@ class NetworkDenoiser(Denoiser):
         scale: float = 0.5,
         spectrum: ResidualSpectrum | None = None,
         inflation: float = 1.0,
+        head: Head | None = None,
+        rates: RateCurve | None = None,
     ) -> None:
-        inputs, outputs = net.config.in_channels, net.config.out_channels
-        if outputs not in (inputs, 2 * inputs):
-            raise ModelError(
-                f"config: out_channels = {outputs} for in_channels = {inputs}; "
-                "give as many, or twice as many to predict variances too"
-            )
+        self.head = _checked_head(net, schedule, head)
         self.net = net
         self.schedule = schedule
         self.parametrisation = parametrisation
@@ -83,6 +91,7 @@ class NetworkDenoiser(Denoiser):
         self.scale = scale
         self.spectrum = spectrum
         self.inflation = inflation
+        self.rates = rates
 
     @property
     def channels(self) -> int:
@@ -122,14 +131,34 @@ class NetworkDenoiser(Denoiser):
         alpha, noise = (value.to(x.dtype)[:, None, None, None] for value in (alpha, noise))
         x_t = alpha * (x - self.center) / self.scale
         output = evaluate(self.net, x_t, conditioning(self.schedule, t).float()).to(x.dtype)
-        prediction, log_variance = output[:, : self.channels], output[:, self.channels :]
+        prediction, variance = self.split(output, t)
         z0 = self.parametrisation.x0(x_t, prediction, self.schedule, t)
         mean = self.center + self.scale * z0
-        if log_variance.shape[1] == 0:
+        if variance is None:
             return Denoised(mean)
+        return Denoised(mean, variance * (self.scale / self._weight(x, t)) ** 2)
+
+    def split(
+        self, output: Float[Tensor, "b c_out h w"], t: Float[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]:
+        """The network's answer as a prediction and the variance of its error, in target units.
+
+        Args:
+            output: what the network answered.
+            t: when; times of the schedule.
+        """
+        prediction, second = output[:, : self.channels], output[:, self.channels :]
+        if self.head is None:
+            return prediction, None
+        if isinstance(self.schedule, DiscreteBetas) and self.head == "range":
+            variance = learned_range_variance(second, self.schedule, t)
+            return prediction, variance * self._weight(output, t) ** 2
+        return prediction, bounded_exp(second)
+
+    def _weight(self, like: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1 1"]:
+        """How much of ``z_0`` is in the prediction's target."""
         _, b = self.parametrisation.coefficients(self.schedule, t)
-        variance = bounded_exp(log_variance) * (self.scale / b.to(x)[:, None, None, None]) ** 2
-        return Denoised(mean, variance)
+        return b.to(like)[:, None, None, None]
 
     def covariance(self, denoised: Denoised, sigma: Float[Tensor, " b"]) -> Covariance:
         """``D^(1/2) S D^(1/2)``; see :mod:`certes.diffusion.residuals`.
@@ -147,6 +176,27 @@ class NetworkDenoiser(Denoiser):
         variance = denoised.variance
         deviation = spectrum.new_ones(1, 1, 1, 1) if variance is None else variance.sqrt()
         return SpectralCovariance(spectrum, deviation)
+
+
+def _checked_head(net: UNet, schedule: Schedule, head: Head | None) -> Head | None:
+    inputs, outputs = net.config.in_channels, net.config.out_channels
+    if outputs not in (inputs, 2 * inputs):
+        raise ModelError(
+            f"config: out_channels = {outputs} for in_channels = {inputs}; "
+            "give as many, or twice as many to predict variances too"
+        )
+    if head not in (None, *get_args(Head)):
+        raise ModelError(f"head: {head!r}; give one of {', '.join(get_args(Head))}")
+    if outputs == inputs:
+        if head is not None:
+            raise ModelError(f"head: {head!r} needs {2 * inputs} outputs, the network has {inputs}")
+        return None
+    if head == "range" and not isinstance(schedule, DiscreteBetas):
+        raise ModelError(
+            f"head: 'range' lies between variances of a table, and the {schedule.kind!r} schedule "
+            "is none; give 'residual', or a discrete_betas schedule"
+        )
+    return head or "residual"
 
 
 def bounded_exp(log_variance: Tensor) -> Tensor:

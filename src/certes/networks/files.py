@@ -21,7 +21,15 @@ from certes.networks.unet import UNet
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 _safetensors = cast(Any, safetensors.torch)  # its path types are partly unknown
-_DAMAGE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError)
+_DAMAGE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -70,25 +78,26 @@ def write_tensors(
         _safetensors.save_file(content, temporary, metadata=dict(header) if header else None)
 
 
-def read_network(config: Path, weights: Path, state: Mapping[str, Tensor]) -> UNet:
-    """The network of a ``config.json``, filled with a state dict.
+def read_network(config: Mapping[str, Any], weights: Path, state: Mapping[str, Tensor]) -> UNet:
+    """The network of a ``config.json``, filled with a state dict, in float32.
 
     Args:
-        config: the file that says its shape.
+        config: what says its shape.
         weights: where ``state`` is from.
         state: the parameters by name.
 
     Raises:
         ModelError: if names or shapes differ from what the configuration asks for.
     """
-    net = UNet(UNetConfig.from_dict(read_json(config)))
+    with torch.device("meta"):  # half a billion random numbers would be drawn for nothing
+        net = UNet(UNetConfig.from_dict(config))
     wanted = net.state_dict()
     wrong = sorted(set(wanted) ^ set(state)) or [
         name for name in wanted if wanted[name].shape != state[name].shape
     ]
     if wrong:
         raise ModelError(
-            f"model: {weights} does not fit {config.name} beside it (first difference: {wrong[0]})"
+            f"model: {weights} does not fit its configuration (first difference: {wrong[0]})"
         )
-    net.load_state_dict(state)
+    net.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
     return net

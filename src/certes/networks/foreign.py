@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from certes.diffusion.parametrisation import Parametrisation
-from certes.diffusion.schedules import DiscreteBetas, Schedule, linear_betas
+from certes.diffusion.schedules import DiscreteBetas, linear_betas
 from certes.errors import ModelError
+from certes.networks.classes import at_label
 from certes.networks.config import UNetConfig
-from certes.networks.denoiser import NetworkDenoiser
+from certes.networks.denoiser import Head, NetworkDenoiser
 from certes.networks.files import CONFIG, WEIGHTS, read_json, read_network, read_tensors
 
 SCHEDULER = "scheduler_config.json"
@@ -23,14 +24,28 @@ LEGACY = {
     ".proj_attn.": ".to_out.0.",
 }
 PREDICTIONS = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}
+# Settings of a scheduler that belong to sampling with it, not to the network; kept for its users.
+SAMPLING = (
+    "variance_type",
+    "clip_sample",
+    "clip_sample_range",
+    "thresholding",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "timestep_spacing",
+    "steps_offset",
+)
 
 
-def read_diffusers(folder: Path, weights: Path | None) -> tuple[NetworkDenoiser, dict[str, Any]]:
+def read_diffusers(
+    folder: Path, weights: Path | None, label: int | None
+) -> tuple[NetworkDenoiser, dict[str, Any]]:
     """Read a folder that ``DDPMPipeline.save_pretrained`` (or its predecessor) wrote.
 
     Args:
         folder: the pipeline's folder (``unet/``, ``scheduler/``, or everything at its root).
         weights: the weights file, if the user named one; then ``folder`` is the file's own.
+        label: of a class-conditional network.
 
     Returns:
         The denoiser, and what a ``certes.json`` would say of it.
@@ -42,13 +57,18 @@ def read_diffusers(folder: Path, weights: Path | None) -> tuple[NetworkDenoiser,
     scheduler = read_json(_scheduler(folder))
     path = weights or _weights(network)
     state = {modern_name(name): value for name, value in read_tensors(path).items()}
-    net = read_network(network / CONFIG, path, state)
-    _check_variance(net.config)
-    denoiser = NetworkDenoiser(net, read_schedule(scheduler), read_prediction(scheduler))
+    net = read_network(*at_label(read_json(network / CONFIG), path, state, label))
+    denoiser = NetworkDenoiser(
+        net,
+        read_schedule(scheduler),
+        read_prediction(scheduler),
+        head=_read_head(net.config, scheduler),
+    )
     # A network named by its file sits in unet/; people know the pipeline's name.
     home = folder.parent if folder.name == "unet" else folder
     card = {"kind": "unconditional", "name": home.resolve().name, "source": "diffusers"}
-    return denoiser, card
+    sampling = {key: value for key, value in scheduler.items() if key in SAMPLING}
+    return denoiser, {**card, "scheduler": sampling}
 
 
 def modern_name(name: str) -> str:
@@ -58,7 +78,7 @@ def modern_name(name: str) -> str:
     return name
 
 
-def read_schedule(config: dict[str, Any]) -> Schedule:
+def read_schedule(config: dict[str, Any]) -> DiscreteBetas:
     """The noise schedule of a ``scheduler_config.json``.
 
     Raises:
@@ -101,12 +121,17 @@ def read_prediction(config: dict[str, Any]) -> Parametrisation:
     return Parametrisation(PREDICTIONS[kind])
 
 
-def _check_variance(config: UNetConfig) -> None:
-    if config.out_channels != config.in_channels:
-        raise ModelError(
-            f"model: {config.out_channels} output channels for {config.in_channels} of input; "
-            "conditional networks and learned variances of diffusers are not supported"
-        )
+def _read_head(config: UNetConfig, scheduler: dict[str, Any]) -> Head | None:
+    outputs, inputs = config.out_channels, config.in_channels
+    if outputs == inputs:
+        return None
+    kind = scheduler.get("variance_type", "fixed_small")
+    if outputs == 2 * inputs and kind == "learned_range":
+        return "range"
+    raise ModelError(
+        f"model: {outputs} output channels for {inputs} of input, with variance_type {kind!r}; "
+        "as many outputs, or twice as many with 'learned_range', can be used"
+    )
 
 
 def _weights(network: Path) -> Path:

@@ -1,9 +1,9 @@
 """Models: a denoiser with a name, a hash and a card; loaded by name or from a folder.
 
 A certes folder is ``config.json`` and ``diffusion_pytorch_model.safetensors`` (the layout of
-diffusers) with ``certes.json`` (what the network predicts, of what, and what it was trained on) and
-``residuals.safetensors`` (its error spectrum per noise level). A plain diffusers DDPM folder loads
-too.
+diffusers) with ``certes.json`` (what the network predicts, of what, and what it was trained on),
+``residuals.safetensors`` (its error spectrum per noise level) and ``rates.json`` (what its chains
+are expected to spend). Plain diffusers DDPM folders and checkpoints of guided-diffusion load too.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ from certes.data.files import write_json
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised, Denoiser
 from certes.diffusion.parametrisation import Parametrisation
+from certes.diffusion.rates import RateCurve
 from certes.diffusion.residuals import ResidualSpectrum
 from certes.diffusion.schedules import schedule_from_config
 from certes.errors import ModelError
+from certes.networks.adm import SUFFIXES as ADM_SUFFIXES
+from certes.networks.adm import read_adm
+from certes.networks.classes import check_label
 from certes.networks.denoiser import NetworkDenoiser, inference_dtype
 from certes.networks.files import (
     CONFIG,
@@ -37,7 +41,7 @@ from certes.networks.foreign import read_diffusers
 from certes.networks.unet import channels_last
 
 BUNDLED = Path(__file__).parent.parent / "models"
-CARD, RESIDUALS = "certes.json", "residuals.safetensors"
+CARD, RESIDUALS, RATES = "certes.json", "residuals.safetensors", "rates.json"
 KIND = "unconditional"
 _ASKED = ("name", "kind", "schedule", "prediction", "center", "scale", "inflation")
 
@@ -79,28 +83,49 @@ class Model(Denoiser):
         """Where it computes."""
         return self.denoiser.device
 
+    @property
+    def rates(self) -> RateCurve | None:
+        """Bits that its chains are expected to spend, if measured."""
+        return self.denoiser.rates
 
-def load(source: str | Path, device: str | torch.device | None = None) -> Model:
+
+def load(
+    source: str | Path,
+    device: str | torch.device | None = None,
+    label: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> Model:
     """Load a model.
 
     Args:
-        source: a bundled name (``certes models list``), a model folder, a diffusers DDPM folder, or
-            the weights file (``.safetensors`` or, at your word, ``.bin``) inside one. A folder that
-            has the name of a bundled model is meant by ``./name``.
+        source: a bundled name (``certes models list``), a model folder, a diffusers DDPM folder,
+            the weights file (``.safetensors`` or, at your word, ``.bin``) inside one, or a
+            checkpoint of guided-diffusion (``.pt``). A folder that has the name of a bundled model
+            is meant by ``./name``. ``source@N`` means the class N of a class-conditional model.
         device: where it shall compute; default: the first GPU, else the CPU.
+        label: the class of a class-conditional model, 0-based.
+        dtype: the network's precision; default: bfloat16 where the machine computes in it.
 
     Raises:
         ModelError: if there is no such model or device, or the model cannot be read.
     """
-    place = _device(device)
+    place = compute_device(device)
+    denoiser, card = _read(*_with_label(source, label))
+    digest = digest_of(denoiser)
+    channels_last(denoiser.net.to(device=place, dtype=dtype or inference_dtype(place))).eval()
+    return Model(card["name"], denoiser, card, digest)
+
+
+def _read(source: str | Path, label: int | None) -> tuple[NetworkDenoiser, dict[str, Any]]:
     folder, weights = _locate(source)
-    if (folder / CARD).is_file():
+    if weights is not None and weights.suffix in ADM_SUFFIXES:
+        denoiser, card = read_adm(weights, label)
+    elif (folder / CARD).is_file():
+        check_label(label, None, folder)
         denoiser, card = _read_certes(folder, weights or folder / WEIGHTS)
     else:
-        denoiser, card = read_diffusers(folder, weights)
-    digest = digest_of(denoiser)
-    channels_last(denoiser.net.to(device=place, dtype=inference_dtype(place))).eval()
-    return Model(card["name"], denoiser, card, digest)
+        denoiser, card = read_diffusers(folder, weights, label)
+    return denoiser, card if label is None else {**card, "name": f"{card['name']}@{label}"}
 
 
 def bundled_models() -> list[str]:
@@ -115,7 +140,7 @@ def save_model(
 
     Args:
         folder: where; a model that is there is replaced.
-        denoiser: the network, its process, and its residual spectrum if measured.
+        denoiser: the network, its process, and its residual spectrum and rates if measured.
         card: ``name`` and whatever else is known (data, licence, scores); the process is added.
         dtype: of the stored weights (bfloat16 halves the file and is what it computes in).
     """
@@ -129,12 +154,31 @@ def save_model(
     else:
         spectrum = {"levels": denoiser.spectrum.levels, "spectra": denoiser.spectrum.spectra}
         write_tensors(folder / RESIDUALS, spectrum)
-    write_json(folder / CARD, {**card, **_reading(denoiser), "channels": denoiser.channels})
+    if denoiser.rates is None:
+        (folder / RATES).unlink(missing_ok=True)
+    else:
+        write_json(folder / RATES, denoiser.rates.to_dict())
+    write_json(folder / CARD, {**card, **reading(denoiser), "channels": denoiser.channels})
+
+
+def reading(denoiser: NetworkDenoiser) -> dict[str, Any]:
+    """How pictures become network inputs and its outputs estimates."""
+    # Said only where it is not the rule, so that older folders keep their hash.
+    head = {"head": denoiser.head} if denoiser.head == "range" else {}
+    return {
+        **head,
+        "kind": KIND,
+        "schedule": denoiser.schedule.to_config(),
+        "prediction": denoiser.parametrisation.name,
+        "center": denoiser.center,
+        "scale": denoiser.scale,
+        "inflation": denoiser.inflation,
+    }
 
 
 def digest_of(denoiser: NetworkDenoiser) -> str:
     """Hash of weights, configuration, process and residuals: equal digests answer equally."""
-    description = {"config": denoiser.net.config.differences(), **_reading(denoiser)}
+    description = {"config": denoiser.net.config.differences(), **reading(denoiser)}
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     tensors: dict[str, Tensor] = dict(denoiser.net.state_dict())
     if denoiser.spectrum is not None:
@@ -145,19 +189,12 @@ def digest_of(denoiser: NetworkDenoiser) -> str:
     return digest.hexdigest()[:16]
 
 
-def _reading(denoiser: NetworkDenoiser) -> dict[str, Any]:
-    """How pictures become network inputs and its outputs estimates."""
-    return {
-        "kind": KIND,
-        "schedule": denoiser.schedule.to_config(),
-        "prediction": denoiser.parametrisation.name,
-        "center": denoiser.center,
-        "scale": denoiser.scale,
-        "inflation": denoiser.inflation,
-    }
+def compute_device(device: str | torch.device | None) -> torch.device:
+    """The device of that name; ``None``: the first GPU, else the CPU.
 
-
-def _device(device: str | torch.device | None) -> torch.device:
+    Raises:
+        ModelError: if it cannot be used.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -165,6 +202,15 @@ def _device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise ModelError(f"device: {str(device)!r} cannot be used ({reason})") from error
+
+
+def _with_label(source: str | Path, label: int | None) -> tuple[str | Path, int | None]:
+    """``source@N`` as ``source`` and N, where such a thing exists and ``source@N`` does not."""
+    place, at, number = str(source).rpartition("@")
+    if label is not None or not (at and number.isdecimal()) or Path(source).exists():
+        return source, label
+    known = place in bundled_models() or Path(place).exists()
+    return (place, int(number)) if known else (source, None)
 
 
 def _locate(source: str | Path) -> tuple[Path, Path | None]:
@@ -190,13 +236,15 @@ def _read_certes(folder: Path, weights: Path) -> tuple[NetworkDenoiser, dict[str
     if card["kind"] != KIND:
         raise ModelError(f"model {folder}: kind {card['kind']!r}; only {KIND!r} can be loaded")
     denoiser = NetworkDenoiser(
-        read_network(folder / CONFIG, weights, read_tensors(weights)),
+        read_network(read_json(folder / CONFIG), weights, read_tensors(weights)),
         schedule_from_config(card["schedule"]),
         Parametrisation(card["prediction"]),
         card["center"],
         card["scale"],
         _read_residuals(folder / RESIDUALS),
         card["inflation"],
+        card.get("head"),
+        RateCurve.from_dict(read_json(folder / RATES)) if (folder / RATES).is_file() else None,
     )
     return denoiser, card
 

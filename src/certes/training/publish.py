@@ -11,9 +11,11 @@ from certes.data.patches import PatchDataset
 from certes.networks.denoiser import NetworkDenoiser
 from certes.networks.model import save_model
 from certes.training.inflation import measure_inflation
+from certes.training.rates import measure_rates
 from certes.training.residuals import measure_residuals
 
-# Patches for the residual spectrum (5 % accuracy a coefficient) and for the inflation (3 %).
+# Patches for the residual spectrum (5 % accuracy a coefficient) and the rates; for the inflation
+# (3 %).
 SPECTRUM_PATCHES = 256
 INFLATION_PATCHES = 32
 
@@ -22,19 +24,26 @@ _FRESH = 2**31
 
 
 def publish(
-    denoiser: NetworkDenoiser, data: PatchDataset, folder: Path, card: dict[str, Any]
+    denoiser: NetworkDenoiser,
+    data: PatchDataset,
+    folder: Path,
+    card: dict[str, Any],
+    count: int = SPECTRUM_PATCHES,
 ) -> None:
     """Measure the network's errors on its training pictures and write the model folder.
 
     Args:
-        denoiser: the trained network; its ``spectrum`` and ``inflation`` are set.
+        denoiser: the trained network; its ``spectrum``, ``inflation`` and ``rates`` are set.
         data: the training pictures.
         folder: where; see :func:`certes.networks.model.save_model`.
         card: ``name``, training data, licence and whatever else is known.
+        count: patches to measure on; fewer are less accurate, and sooner done.
     """
     # What is measured is what will be used: the weights as they are stored.
     denoiser.net.to(torch.bfloat16).float()
-    patches = data.batch(_FRESH, SPECTRUM_PATCHES, seed=0)
-    denoiser.spectrum = measure_residuals(denoiser, patches)
+    patches = data.batch(_FRESH, count, seed=0)
+    turned = data.symmetries == "square"
+    denoiser.spectrum = measure_residuals(denoiser, patches, turned=turned)
     denoiser.inflation = measure_inflation(denoiser, patches[:INFLATION_PATCHES])
+    denoiser.rates = measure_rates(denoiser, patches)
     save_model(folder, denoiser, card, torch.bfloat16)

@@ -21,6 +21,7 @@ def measure_residuals(
     patches: Float[Tensor, "b c s s"],
     levels: Float[Tensor, " l"] = LEVELS,
     seed: int = 0,
+    turned: bool = True,
 ) -> ResidualSpectrum:
     """The mean squared cosine coefficients of ``(x_0 - E[x_0|x]) / deviation`` at each level.
 
@@ -31,9 +32,11 @@ def measure_residuals(
         patches: square training patches, image units; a few hundred give 5 % accuracy.
         levels: noise levels, increasing, image units.
         seed: of the noise.
+        turned: whether pictures come in every orientation, as in training with all eight
+            symmetries: then rows and columns are alike, and either informs the other.
     """
-    spectra = [_spectrum(denoiser, patches, float(level), seed) for level in levels]
-    return ResidualSpectrum(levels, torch.stack(spectra))
+    spectra = torch.stack([_spectrum(denoiser, patches, float(level), seed) for level in levels])
+    return ResidualSpectrum(levels, (spectra + spectra.mT) / 2 if turned else spectra)
 
 
 def _spectrum(
@@ -50,6 +53,4 @@ def _spectrum(
         if denoised.variance is not None:
             residual = residual / denoised.variance.cpu().sqrt()
         total += basis.forward(residual).square().sum(dim=0)
-    mean = total / len(patches)
-    # Pictures are turned in training: rows and columns are alike, and either informs the other.
-    return (mean + mean.mT) / 2
+    return total / len(patches)

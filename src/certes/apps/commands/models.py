@@ -1,7 +1,8 @@
-"""certes models list | show."""
+"""certes models list | show | export | measure."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,17 @@ from certes.apps import options
 from certes.apps.console import say, show_json, show_table
 
 models = typer.Typer(no_args_is_help=True, help="The models that can restore.")
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|PATH",
+        show_default=False,
+        help="As for --model; PATH@N is class N of a class-conditional model.",
+    ),
+]
+
+_LINE = 200
 
 
 @models.command("list", epilog="Example: certes models list")
@@ -30,12 +42,7 @@ def list_models(as_json: options.Json = False) -> None:
 
 
 @models.command("show", epilog="Example: certes models show nuclei")
-def show_model(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", show_default=False, help="As for --model.")
-    ],
-    as_json: options.Json = False,
-) -> None:
+def show_model(name: Source, as_json: options.Json = False) -> None:
     """Show what is known of a model: training, hash, and its calibration cards."""
     from certes.apps.jobs.models import describe
 
@@ -45,7 +52,70 @@ def show_model(
         return
     for key, value in description.items():
         if key != "cards":
-            say(f"{key}: {value}")
+            say(f"{key}: {_short(value)}")
     for card in description["cards"]:
         say(f"card {card['name']}: {card['operator']}, noise {card['noise']}")
         say(f"    {card['guarantee']}")
+
+
+def _short(value: object) -> str:
+    """A line: the tables of some schedules have a thousand entries."""
+    text = str(value)
+    return text if len(text) <= _LINE else f"{text[:_LINE]} ... (all of it: --json)"
+
+
+@models.command("export", epilog="Example: certes models export run/model ddpm/")
+def export_model(
+    name: Source,
+    out: Annotated[
+        Path, typer.Argument(metavar="DIR", show_default=False, help="A new folder for it.")
+    ],
+    as_json: options.Json = False,
+) -> None:
+    """Write a model as a diffusers folder, for DDPMPipeline.from_pretrained(DIR).
+
+    Models that diffusers cannot express are refused, saying what of them.
+    """
+    from certes.apps.jobs.models import export
+
+    result = export(name, out)
+    if as_json:
+        show_json(result)
+    else:
+        say(f"{result['model']} is in {result['folder']}, for diffusers")
+
+
+@models.command(
+    "measure",
+    epilog="Example: certes models measure 256x256_diffusion_uncond.pt --data photos/ --out model",
+)
+def measure_model(
+    name: Source,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            show_default=False,
+            help="Folder of pictures like those the model was trained on (or those themselves).",
+        ),
+    ],
+    out: options.Out,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the model, for its card.")
+    ] = "unknown",
+    device: options.Device = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure a model's errors and save a model folder that knows them.
+
+    Checkpoints of diffusers and guided-diffusion come without: measured, they get the calibrated
+    sampler, calibrated variances and the codec, as if trained here.
+    """
+    from certes.apps.jobs.models import measure
+
+    result = measure(name, data, out, licence, device)
+    if as_json:
+        show_json(result)
+    else:
+        say(f"Measured on {result['pictures']} pictures; the model is in {result['folder']}")

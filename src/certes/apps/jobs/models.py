@@ -1,12 +1,28 @@
-"""What is known of models."""
+"""What is known of models; foreign ones measured, and ours written for others."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from certes import __version__
 from certes.apps.cards import shipped_cards
+from certes.apps.console import progress
+from certes.data.patches import PatchDataset, load_folder
+from certes.data.pictures import find_pictures
+from certes.diffusion.rates import RateCurve
+from certes.errors import InputError
+from certes.networks.export import save_diffusers
 from certes.networks.files import read_json
-from certes.networks.model import BUNDLED, CARD, bundled_models, load
+from certes.networks.model import BUNDLED, CARD, bundled_models, digest_of, load, reading
+from certes.training.publish import publish
+
+# Side of the patches for a fully convolutional network that does not say its own.
+_SIDE = 64
+# Noise levels at which rates are told, image units.
+_TOLD = (0.3, 0.1, 0.03, 0.01)
 
 
 def list_bundled() -> list[dict[str, Any]]:
@@ -18,20 +34,73 @@ def list_bundled() -> list[dict[str, Any]]:
 
 
 def describe(source: str) -> dict[str, Any]:
-    """All that a model folder says about itself; `source` as for `certes.load`.
+    """All that is known of a model; `source` as for `certes.load`.
 
     Raises: ModelError if there is no such model, or it cannot be read.
     """
     model = load(source, "cpu")
-    parameters = sum(weights.numel() for weights in model.denoiser.net.parameters())
-    return {
+    known = {
         "name": model.name,
         "hash": model.hash,
         "channels": model.channels,
-        "parameters": parameters,
-        **{key: value for key, value in model.card.items() if key not in ("name", "channels")},
-        "cards": _cards(source),
+        "parameters": sum(weights.numel() for weights in model.denoiser.net.parameters()),
+        **reading(model.denoiser),
+        "head": model.denoiser.head,
+        "rates": None if model.rates is None else _summary(model.rates),
     }
+    more = {key: value for key, value in model.card.items() if key not in known}
+    return {**known, **more, "cards": _cards(source)}
+
+
+def export(source: str, out: Path) -> dict[str, Any]:
+    """Write a model for diffusers; `source` as for `certes.load`.
+
+    Raises: ModelError for what diffusers cannot express, InputError if `out` holds something.
+    """
+    model = load(source, "cpu", dtype=torch.float32)
+    save_diffusers(model, out)
+    return {"model": model.name, "hash": model.hash, "folder": str(out)}
+
+
+def measure(source: str, data: Path, out: Path, licence: str, device: str | None) -> dict[str, Any]:
+    """Measure any model's errors on pictures like those it was trained on; save a model folder.
+
+    Raises: ModelError for a model that cannot be read, InputError for unfit pictures, or if `out`
+        holds something other than a model folder.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / CARD).is_file():
+        raise InputError(f"out: {out} holds something else; give a new folder")
+    if not data.is_dir():
+        raise InputError(f"data: {data} is no folder; give a folder of pictures")
+    model = load(source, device, dtype=torch.float32)
+    side = model.denoiser.net.config.sample_size or _SIDE
+    with progress("reading pictures", len(find_pictures([data]))) as advance:
+        pictures = load_folder(data, advance)
+    patches = PatchDataset(pictures, side, busy=0, symmetries="none")  # as its user gives them
+    card = {
+        **model.card,
+        "training_data": data.resolve().name,
+        "pictures": len(patches),
+        "licence": licence,
+        "version": __version__,
+    }
+    with progress("measuring the network's errors", None):
+        publish(model.denoiser, patches, out, card)
+    return {
+        "model": model.name,
+        "hash": digest_of(model.denoiser),
+        "pictures": len(patches),
+        "inflation": model.denoiser.inflation,
+        "folder": str(out),
+    }
+
+
+def _summary(rates: RateCurve) -> dict[str, Any]:
+    """Bits per value that a chain spends down to some noise levels, and for all of a picture."""
+    bits = {str(level): round(float(rates.rate(level)), 4) for level in _TOLD}
+    levels = rates.levels
+    lossless = float((rates.rate(levels) + rates.tail_at(levels)).min())
+    return {"bits_per_value": bits, "lossless_bits_per_value": round(lossless, 4)}
 
 
 def _brief(name: str) -> dict[str, Any]:
