@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from certes.data.patches import PatchDataset, load_folder
-from certes.training.presets import PRESETS, TrainingConfig
+from certes.diffusion.schedules import linear_betas
+from certes.training.config import TrainingConfig
+from certes.training.presets import PRESETS
 
 os.environ["ACCELERATE_USE_CPU"] = "true"  # resumed runs are equal bit for bit there
 
@@ -39,3 +42,18 @@ def shrunk(**changes: Any) -> TrainingConfig:
         "sample_every": 12,
     }
     return replace(PRESETS["tiny"], **(sizes | changes))
+
+
+def plain() -> dict[str, Any]:
+    """Changes: a network that predicts no variances."""
+    return {"network": shrunk().network | {"out_channels": 1}, "weights": "uniform"}
+
+
+def tabled(**changes: Any) -> TrainingConfig:
+    """With a table of ten coarse steps, of predicted noise."""
+    schedule = linear_betas(10, 0.01, 0.3).to_config()
+    return shrunk(**({"schedule": schedule, "prediction": "noise"} | changes))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -39,6 +39,17 @@ def test_the_first_weights_are_forgotten() -> None:
     assert average.rate(10**6) == pytest.approx(0.9999)
 
 
+def test_without_a_ramp_the_first_weights_count_in_full() -> None:
+    """As in DDPM: d from the first step on, starting at the initial weights."""
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(net.weight, 1.0)
+    average = WeightAverage(net, decay=0.9, ramp=False)
+    nn.init.zeros_(net.weight)
+    for step in range(1, 11):
+        average.update(net, step)
+    assert float(average.weights["weight"]) == pytest.approx(0.9**10, rel=1e-5)
+
+
 def test_average_is_a_copy() -> None:
     net = nn.Linear(2, 2)
     average = WeightAverage(net, decay=0.5)

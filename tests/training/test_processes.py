@@ -17,7 +17,7 @@ from certes.data.patches import PatchDataset
 from certes.errors import InputError
 from certes.training.loop import CHECKPOINT, Run, check_share
 
-from .conftest import PICTURES, shrunk
+from .conftest import PICTURES, plain, shrunk
 
 WORKER = """
 import sys
@@ -38,8 +38,7 @@ def free_port() -> int:
 
 def test_gradients_are_those_of_the_whole_batch(data: PatchDataset, tmp_path: Path) -> None:
     # One output: weights of pictures, which a variance output brings, are relative to each share.
-    network = shrunk().network | {"out_channels": 1}
-    config = shrunk(network=network, steps=1, checkpoint_every=1, sample_every=1)
+    config = shrunk(**plain(), steps=1, checkpoint_every=1, sample_every=1)
     (tmp_path / "run.json").write_text(json.dumps(config.to_dict()))
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     arguments = [WORKER, str(tmp_path / "run.json"), str(PICTURES), str(tmp_path / "two")]

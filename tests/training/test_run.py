@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -18,10 +19,10 @@ from torch import Tensor
 
 from certes.data.patches import PatchDataset
 from certes.errors import InputError, ModelError
+from certes.training.config import TrainingConfig
 from certes.training.loop import CHECKPOINT, Run, build, learning_rate
-from certes.training.presets import TrainingConfig
 
-from .conftest import PICTURES, shrunk
+from .conftest import PICTURES, plain, shrunk, tabled
 
 
 def state(out: Path) -> dict[str, Tensor]:
@@ -47,6 +48,9 @@ def test_learning_rate() -> None:
     assert rates[550] == pytest.approx(0.25)
     assert rates[1000] == pytest.approx(0, abs=1e-12)
     assert all(a >= b for a, b in pairwise(rates[100:]))
+    constant = replace(config, rate_decay="constant")
+    assert [learning_rate(constant, step) for step in range(100)] == rates[:100]
+    assert {learning_rate(constant, step) for step in range(100, 1000)} == {0.5}
 
 
 def test_weights_depend_on_the_seed_alone() -> None:
@@ -97,50 +101,89 @@ def header_of(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
+def stateful() -> TrainingConfig:
+    """Every kind of state there is: dropout, moments of levels for times and for weights."""
+    network = shrunk().network | {"dropout": 0.2}
+    return shrunk(network=network, times="importance", weights="level", batch=200, steps=6)
+
+
+@pytest.mark.parametrize(
+    "config", [stateful(), tabled(objective="bound", times="importance", **plain())]
+)
+def test_what_was_learned_of_the_levels_is_part_of_the_state(
+    config: TrainingConfig, data: PatchDataset, tmp_path: Path
+) -> None:
+    config = replace(config, checkpoint_every=3, batch=200, steps=6)
+    Run(config, data, tmp_path / "whole", resume=False).train()
+    for _ in islice(Run(config, data, tmp_path / "part", resume=False).steps(), 4):
+        pass
+    resumed = Run(config, data, tmp_path / "part", resume=True)
+    assert resumed.step == 3
+    assert resumed.levels()["times.visits"].sum() == 600
+    resumed.train()
+    whole = state(tmp_path / "whole")
+    assert same(state(tmp_path / "part"), whole)
+    assert whole["levels.times.square"].gt(0).all()
+    assert len(whole["levels.times.mean"].unique()) > 5
+
+
+def test_forgotten_levels_change_the_run(data: PatchDataset, tmp_path: Path) -> None:
+    """Negative control."""
+    config = replace(stateful(), checkpoint_every=5)
+    for out in ("whole", "part"):
+        for _ in islice(Run(config, data, tmp_path / out, resume=False).steps(), 5):
+            pass
+    path = tmp_path / "part" / CHECKPOINT
+    forgotten = {"levels.times.visits": torch.zeros(100, dtype=torch.float64)}
+    save_file(state(path.parent) | forgotten, path, metadata=header_of(path))
+    for out in ("whole", "part"):
+        Run(config, data, tmp_path / out, resume=True).train()
+    whole, part = state(tmp_path / "whole"), state(tmp_path / "part")
+    assert not torch.equal(whole["net.conv_in.weight"], part["net.conv_in.weight"])
+
+
 VICTIM = """
 import sys
-from dataclasses import replace
 from pathlib import Path
 from certes.data.patches import PatchDataset, load_folder
 from certes.training.loop import Run
 from certes.training.presets import load_config
-config = load_config(sys.argv[1])
 data = PatchDataset(load_folder(sys.argv[2]), size=16)
-run = Run(config, data, Path(sys.argv[3]), resume=True)
-for loss in run.steps():
-    print(run.step, flush=True)
+for loss in Run(load_config(sys.argv[1]), data, Path(sys.argv[3]), resume=True).steps():
+    print("step", flush=True)
 """
 
 
-def kill_at_a_random_moment(config: TrainingConfig, out: Path) -> int:
-    """Train in another process and kill it, perhaps while it writes; the steps it had made."""
-    import json
-
-    (out.parent / "run.json").write_text(json.dumps(config.to_dict()))
-    arguments = [VICTIM, str(out.parent / "run.json"), str(PICTURES), str(out)]
+def kill_after(seconds: float, config: Path, out: Path) -> None:
+    """Go on with a run in another process and kill it so long after its first step."""
+    arguments = [VICTIM, str(config), str(PICTURES), str(out)]
     victim = subprocess.Popen([sys.executable, "-c", *arguments], stdout=subprocess.PIPE, text=True)
     assert victim.stdout is not None
-    last = random.randint(3, config.steps // 2)
-    for _ in range(last):
-        assert victim.stdout.readline(), "the run ended before it was killed"
-    time.sleep(random.random() * 0.02)
+    assert victim.stdout.readline() == "step\n", "the run ended before it was killed"
+    time.sleep(seconds)
+    assert victim.poll() is None, "the run ended before it was killed"
     victim.kill()
     victim.wait()
     victim.stdout.close()
-    return last
 
 
-def test_killed_run_goes_on(data: PatchDataset, tmp_path: Path) -> None:
-    config = shrunk(steps=60, checkpoint_every=1, sample_every=60)
-    out = tmp_path / "killed"
-    made = kill_at_a_random_moment(config, out)
+def test_run_killed_again_and_again_is_the_unbroken_run(data: PatchDataset, tmp_path: Path) -> None:
+    """SIGKILL at random moments; with a checkpoint at every step many fall into the writing."""
+    config = replace(stateful(), batch=20, steps=100, checkpoint_every=1, sample_every=100)
+    settings, out = tmp_path / "run.json", tmp_path / "killed"
+    settings.write_text(json.dumps(config.to_dict()))
+    moments = random.Random(3)
+    for _ in range(2):
+        kill_after(moments.random() / 4, settings, out)
     (out / ".checkpoint-half.safetensors").write_bytes(b"half a file")
     resumed = Run(config, data, out, resume=True)
-    assert made - 1 <= resumed.step < config.steps
+    assert 1 < resumed.step < config.steps
     assert not list(out.glob(".checkpoint-*"))
+    resumed.config = replace(config, checkpoint_every=100)
     resumed.train()
-    Run(config, data, tmp_path / "whole", resume=False).train()
-    assert same(state(out), state(tmp_path / "whole")), f"killed after step {made}"
+    whole = replace(config, checkpoint_every=100)
+    Run(whole, data, tmp_path / "whole", resume=False).train()
+    assert same(state(out), state(tmp_path / "whole"))
 
 
 def test_a_finished_run_has_nothing_left_to_do(

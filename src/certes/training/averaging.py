@@ -11,22 +11,24 @@ _torch = cast(Any, torch)  # torch publishes no types for operations on lists of
 
 
 class WeightAverage:
-    """``ema <- d ema + (1 - d) weights`` with ``d`` ramped up so that early weights are forgotten.
+    """``ema <- d ema + (1 - d) weights``.
 
     Args:
         net: the network; its weights are copied.
         decay: the final ``d``.
+        ramp: whether ``d`` grows to it, so that early weights are forgotten.
     """
 
-    def __init__(self, net: nn.Module, decay: float) -> None:
+    def __init__(self, net: nn.Module, decay: float, ramp: bool = True) -> None:
         self.decay = decay
+        self.ramp = ramp
         self.weights: dict[str, Tensor] = {
             name: value.detach().clone() for name, value in net.state_dict().items()
         }
 
     def rate(self, step: int) -> float:
-        """``d`` after ``step`` steps: ``min(decay, (1 + step) / (10 + step))``."""
-        return min(self.decay, (1 + step) / (10 + step))
+        """``d`` after ``step`` steps: with a ramp ``min(decay, (1 + step) / (10 + step))``."""
+        return min(self.decay, (1 + step) / (10 + step)) if self.ramp else self.decay
 
     @torch.no_grad()
     def update(self, net: nn.Module, step: int) -> None:

@@ -25,11 +25,23 @@ def save_checkpoint(
     net: nn.Module,
     average: WeightAverage,
     optimiser: torch.optim.Adam,
+    levels: Mapping[str, Tensor],
     step: int,
     config: Mapping[str, Any],
 ) -> None:
-    """Everything that the next step depends on; the file is the old one or the new one."""
+    """Everything that the next step depends on; the file is the old one or the new one.
+
+    Args:
+        path: the file.
+        net: the network in training.
+        average: of its weights.
+        optimiser: its state.
+        levels: what was learned of the noise levels, by name.
+        step: steps made.
+        config: what is trained.
+    """
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+    tensors |= {f"levels.{name}": value for name, value in levels.items()}
     tensors |= {f"ema.{name}": value for name, value in average.weights.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
@@ -42,9 +54,10 @@ def load_checkpoint(
     net: nn.Module,
     average: WeightAverage,
     optimiser: torch.optim.Adam,
+    levels: Mapping[str, Tensor],
     config: Mapping[str, Any],
 ) -> int:
-    """Restore the state that :func:`save_checkpoint` wrote; returns its step.
+    """Restore the state that :func:`save_checkpoint` wrote into its owners; returns its step.
 
     Raises:
         ModelError: if the file is damaged, or was written by another configuration.
@@ -52,8 +65,10 @@ def load_checkpoint(
     header, tensors = _read(path)
     _check_config(path, json.loads(header["config"]), config)
     net.load_state_dict(_part(tensors, "net."))
-    for name, value in _part(tensors, "ema.").items():
-        average.weights[name].copy_(value)
+    for owned, prefix in ((average.weights, "ema."), (levels, "levels.")):
+        saved = _part(tensors, prefix)
+        for name, value in owned.items():
+            value.copy_(saved[name])
     _load_adam(optimiser, _part(tensors, "adam."))
     return int(header["step"])
 

@@ -36,9 +36,11 @@ from certes.networks.unet import UNet, channels_last, initialise
 from certes.training.averaging import WeightAverage
 from certes.training.batches import prefetched
 from certes.training.checkpoints import load_checkpoint, save_checkpoint
-from certes.training.objectives import Losses, losses, noisy_batch
-from certes.training.presets import TrainingConfig
+from certes.training.config import TrainingConfig
+from certes.training.noising import NoisyBatch, noisy_batch
+from certes.training.objectives import Losses, Objective
 from certes.training.preview import save_sample_grid
+from certes.training.times import TimeSampler
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG_EVERY = 10  # steps; to read a loss is to wait for the device
@@ -47,9 +49,11 @@ _torch = cast(Any, torch)  # some of its functions are typed in part only
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero at the last step."""
+    """Linear warm-up, then constant or a cosine to zero at the last step."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
+    if config.rate_decay == "constant":
+        return config.learning_rate
     share = (step - config.warmup) / max(config.steps - config.warmup, 1)
     return config.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
@@ -66,6 +70,7 @@ def build(config: TrainingConfig) -> NetworkDenoiser:
         Parametrisation(config.prediction),
         config.center,
         config.scale,
+        head=config.head,
     )
 
 
@@ -97,10 +102,11 @@ class Run:
         self.device: torch.device = self.accelerator.device
         self.denoiser = build(config)
         net = self.denoiser.net.to(self.device)
-        self.average = WeightAverage(net, config.ema)
-        fused = self.device.type == "cuda"
+        self.objective = Objective(self.denoiser, config, self.device)
+        self.times = TimeSampler(self.denoiser.schedule, config.times, self.device)
+        self.average = WeightAverage(net, config.average_decay, config.ema_ramp)
         rate = config.learning_rate
-        self.optimiser: Any = torch.optim.Adam(net.parameters(), lr=rate, fused=fused)
+        self.optimiser: Any = torch.optim.Adam(net.parameters(), lr=rate, fused=True)
         self.step = self._start(resume)
         self.net: Any = self.accelerator.prepare(_torch.compile(net) if config.compile else net)
 
@@ -112,8 +118,18 @@ class Run:
             raise ModelError(f"{path} exists; give --resume to go on, or another --out folder")
         for unfinished in self.out.glob(f".{path.stem}-*"):  # of a run killed while writing
             unfinished.unlink(missing_ok=True)
-        config = self.config.to_dict()
-        return load_checkpoint(path, self.denoiser.net, self.average, self.optimiser, config)
+        state = (self.denoiser.net, self.average, self.optimiser, self.levels())
+        return load_checkpoint(path, *state, self.config.to_dict())
+
+    def levels(self) -> dict[str, Tensor]:
+        """What was learned of the noise levels: part of the state."""
+        owners = {"times": self.times.moments, "weights": self.objective.weights.moments}
+        return {
+            f"{owner}.{name}": value
+            for owner, moments in owners.items()
+            if moments is not None
+            for name, value in moments.state().items()
+        }
 
     def train(self) -> NetworkDenoiser:
         """Run to the last step; returns the denoiser with the averaged weights."""
@@ -144,7 +160,7 @@ class Run:
                 self.step += 1
                 self.average.update(self.denoiser.net, self.step)
                 self._record(loss, norm)
-                yield loss.simple
+                yield loss.simple.mean()
 
     def _batch(self, step: int) -> Float[Tensor, "b c s s"]:
         batch = self.data.batch(step, self.config.batch, self.config.seed)
@@ -159,25 +175,35 @@ class Run:
         config = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, self.step)
-        x_t, target, time = self._noisy(batch)
+        noisy = self._noisy(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            output: Tensor = self.net(x_t, time)
-        loss = losses(output, target)
-        self.accelerator.backward(loss.total)
+            x_t = noisy.x_t.contiguous(memory_format=torch.channels_last)
+            output: Tensor = self.net(x_t, noisy.conditioning)
+        loss = self.objective(output, noisy)
+        self.accelerator.backward((loss.each * noisy.weight).mean())
         norm = self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        self._learn_levels(noisy.t, loss)
         return loss, norm
 
-    def _noisy(self, batch: Float[Tensor, "b c s s"]) -> tuple[Tensor, Tensor, Tensor]:
+    def _learn_levels(self, t: Float[Tensor, " b"], loss: Losses) -> None:
+        """From the whole batch, so that every process draws and weights alike."""
+        if self.levels():
+            parts = (t, loss.each.detach().to(t), loss.simple.to(t))
+            t, each, simple = self.accelerator.gather(torch.stack(parts, dim=1)).unbind(1)
+            self.times.update(t, each)
+            self.objective.weights.update(t, simple)
+
+    def _noisy(self, batch: Float[Tensor, "b c s s"]) -> NoisyBatch:
         """This process's share of the step's inputs, targets and times."""
         (seed,) = stream_seeds(self.config.seed, [f"step {self.step}"])
         _torch.manual_seed(seed)  # dropout
         generator = torch.Generator(self.device).manual_seed(seed)
-        parts = noisy_batch(self.denoiser, batch.to(self.device, non_blocking=True), generator)
-        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        x_t, target, time = (part[share] for part in parts)
-        return x_t.contiguous(memory_format=torch.channels_last), target, time
+        drawn = self.times.draw(len(batch), generator)
+        x0 = batch.to(self.device, non_blocking=True)
+        noisy = noisy_batch(self.denoiser, x0, drawn, generator)
+        return noisy.of(slice(self.accelerator.process_index, None, self.accelerator.num_processes))
 
     def _record(self, loss: Losses, norm: Tensor) -> None:
         """Logs, checkpoints and sample grids, whenever they are due."""
@@ -187,7 +213,8 @@ class Run:
             self._check(loss, norm)
         if self.step % LOG_EVERY == 0:
             values = {"loss/simple": loss.simple, "loss/variance": loss.variance}
-            self.accelerator.log({k: float(v) for k, v in values.items()}, step=self.step)
+            values = {name: float(value.mean()) for name, value in values.items()}
+            self.accelerator.log(values, step=self.step)
         if save:
             self.save()
         if last or self.step % config.sample_every == 0:
@@ -195,7 +222,7 @@ class Run:
 
     def _check(self, loss: Losses, norm: Tensor) -> None:
         """Stop before useless weights replace the last good checkpoint."""
-        if not bool(torch.isfinite(loss.total + norm)):
+        if not bool(torch.isfinite(loss.each.detach().sum() + norm)):
             raise ModelError(
                 f"training: the loss is not finite at step {self.step}; lower learning_rate "
                 f"({self.config.learning_rate}) and start again"
@@ -205,8 +232,8 @@ class Run:
         """Write the checkpoint, as every ``checkpoint_every`` steps."""
         if self.accelerator.is_main_process:
             path, net = self.out / CHECKPOINT, self.denoiser.net
-            config = self.config.to_dict()
-            save_checkpoint(path, net, self.average, self.optimiser, self.step, config)
+            state = (net, self.average, self.optimiser, self.levels(), self.step)
+            save_checkpoint(path, *state, self.config.to_dict())
 
     def _show(self) -> None:
         if self.accelerator.is_main_process:

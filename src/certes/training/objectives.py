@@ -1,13 +1,16 @@
-r"""What is minimised: the simple objective, and the likelihood of the network's own error.
+r"""What is minimised.
 
-.. math:: L_{simple} = E_{x_0, e, t} \| F(x_t, t) - F^*(x_t, x_0) \|^2
+``simple``: the squared error of what the network predicts (Ho et al. 2020, eq. 14, for any target),
 
-(Ho et al. 2020, eq. 14, for any target :math:`F^*`). A network with a variance output also learns
-the size of its error, by the Gaussian likelihood with the mean held fixed (so the variance cannot
-buy likelihood by spoiling the mean), and its pictures are weighted by :math:`w(x_t) \propto
-\bar v(x_t)^{-1/2}`, the predicted error of the whole picture. A weight that depends on :math:`x_t`
-alone leaves the minimiser :math:`E[x_0 | x_t]` where it is; without it dark pictures, whose errors
-are small, are hardly learned.
+.. math:: L_{simple} = E_{x_0, e, t}\, w \| F(x_t, t) - F^*(x_t, x_0) \|^2 .
+
+A variance head learns beside it, with the mean held fixed so that the variance cannot buy
+likelihood by spoiling the mean: a ``residual`` head the Gaussian likelihood of the prediction's
+errors, a ``range`` head the terms of the bound (the hybrid objective of Nichol & Dhariwal 2021,
+arXiv:2102.09672, eq. 16, whose factor .001 of :math:`T` terms is one term at their :math:`T`).
+
+``bound``: the terms of the variational bound themselves (:mod:`certes.training.bound`), through the
+mean and through the variance, fixed or learned (Ho et al. 2020, table 2).
 """
 
 from __future__ import annotations
@@ -18,7 +21,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.networks.denoiser import NetworkDenoiser, bounded_exp, conditioning
+from certes.errors import InputError
+from certes.networks.denoiser import NetworkDenoiser
+from certes.training.bound import VariationalBound
+from certes.training.config import TrainingConfig
+from certes.training.noising import NoisyBatch
+from certes.training.weights import Weights
+
+Picture = Float[Tensor, "b c h w"]
+Scalars = Float[Tensor, " b"]
 
 # The likelihood's gradient is as noisy as a chi-square; in full it slows the mean's learning.
 LIKELIHOOD_WEIGHT = 0.1
@@ -26,57 +37,64 @@ LIKELIHOOD_WEIGHT = 0.1
 
 @dataclass(frozen=True)
 class Losses:
-    """One batch.
+    """One batch, a number for each picture; only ``each`` carries gradients.
 
     Args:
-        total: what is differentiated.
-        simple: the simple objective alone, unweighted.
-        variance: negative log-likelihood of the errors (nats a value), 0 without a variance output.
+        each: what is differentiated, but for the weights of the drawn times.
+        simple: the squared error alone, unweighted.
+        variance: what the variance costs: the negative log-likelihood of the errors (nats a value)
+            of a ``residual`` head, the bound's term (bits a value) of a ``range`` head or of the
+            bound itself, 0 where there is neither.
     """
 
-    total: Float[Tensor, ""]
-    simple: Float[Tensor, ""]
-    variance: Float[Tensor, ""]
+    each: Scalars
+    simple: Scalars
+    variance: Scalars
 
 
-def stratified_times(generator: torch.Generator, count: int) -> Float[Tensor, " b"]:
-    """Times in [0, 1), one in each of ``count`` equal strata, in random order (lower variance)."""
-    place = generator.device
-    offsets = torch.rand(count, generator=generator, dtype=torch.float64, device=place)
-    return (torch.randperm(count, generator=generator, device=place) + offsets) / count
-
-
-def noisy_batch(
-    denoiser: NetworkDenoiser, x0: Float[Tensor, "b c h w"], generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(x_t, target, conditioning)`` of pictures in image units.
+class Objective:
+    """What a configuration minimises.
 
     Args:
-        denoiser: knows the process and what its network shall predict.
-        x0: the pictures.
-        generator: of times and noise, on the device of ``x0``.
+        denoiser: how the network's outputs are read.
+        config: names the objective, the weights and the variance.
+        device: where it is computed.
+
+    Raises:
+        InputError: for a bound without a table, or weights that do not go with the objective.
     """
-    t = stratified_times(generator, len(x0))
-    noise = torch.randn(x0.shape, generator=generator, device=generator.device).to(x0)
-    alpha, sigma = (
-        f(t).to(x0)[:, None, None, None] for f in (denoiser.schedule.alpha, denoiser.schedule.sigma)
-    )
-    z0 = (x0 - denoiser.center) / denoiser.scale
-    x_t = alpha * z0 + sigma * noise
-    target = denoiser.parametrisation.target(x_t, z0, denoiser.schedule, t)
-    return x_t, target, conditioning(denoiser.schedule, t).to(x0)
 
+    def __init__(
+        self, denoiser: NetworkDenoiser, config: TrainingConfig, device: torch.device
+    ) -> None:
+        self.denoiser, self.name = denoiser, config.objective
+        if self.name == "bound" and config.weights != "uniform":
+            raise InputError(
+                f"weights: {config.weights!r}, but the bound is what it is; give 'uniform'"
+            )
+        self.weights = Weights(denoiser, config.weights, device)
+        self.bound = None
+        if self.name == "bound" or denoiser.head == "range":
+            self.bound = VariationalBound(denoiser, config.variance)
 
-def losses(output: Float[Tensor, "b c_out h w"], target: Float[Tensor, "b c h w"]) -> Losses:
-    """The objectives of one batch; after ``c`` channels ``output`` may hold log-variances."""
-    output, channels = output.float(), target.shape[1]
-    prediction, log_variance = output[:, :channels], output[:, channels:]
-    squared = (prediction - target) ** 2
-    if log_variance.shape[1] == 0:
-        return Losses(squared.mean(), squared.mean().detach(), squared.new_zeros(()))
-    variance = bounded_exp(log_variance)
-    likelihood = (squared.detach() / variance + variance.log()).mean() / 2
-    weight = variance.detach().mean(dim=(1, 2, 3)).rsqrt()
-    weighted = (weight / weight.mean() * squared.mean(dim=(1, 2, 3))).mean()
-    total = weighted + LIKELIHOOD_WEIGHT * likelihood
-    return Losses(total, squared.mean().detach(), likelihood.detach())
+    def __call__(self, output: Float[Tensor, "b c_out h w"], batch: NoisyBatch) -> Losses:
+        """The losses of a batch."""
+        prediction, error_variance = self.denoiser.split(output.float(), batch.t)
+        squared = ((prediction - batch.target) ** 2).mean(dim=(1, 2, 3))
+        if self.name == "bound" and self.bound is not None:
+            terms = self.bound(batch, prediction, error_variance)
+            return Losses(terms, squared.detach(), terms.detach())
+        weight = self.weights(batch.t, error_variance)
+        cost = self._variance_cost(batch, prediction.detach(), error_variance)
+        share = 1.0 if self.bound else LIKELIHOOD_WEIGHT
+        return Losses(weight * squared + share * cost, squared.detach(), cost.detach())
+
+    def _variance_cost(
+        self, batch: NoisyBatch, prediction: Picture, error_variance: Picture | None
+    ) -> Scalars:
+        if error_variance is None:
+            return torch.zeros_like(batch.z0[:, 0, 0, 0])
+        if self.bound is not None:
+            return self.bound(batch, prediction, error_variance)
+        squared = (prediction - batch.target) ** 2
+        return (squared / error_variance + error_variance.log()).mean(dim=(1, 2, 3)) / 2

@@ -3,113 +3,120 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from certes.diffusion.schedules import linear_betas
 from certes.errors import InputError
-from certes.networks.config import UNetConfig
+from certes.training.config import TrainingConfig
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """One training run.
-
-    Args:
-        network: keys of the network's ``config.json``.
-        schedule: keys of a noise schedule, with its ``kind``.
-        prediction: what the network predicts (``noise``, ``x0``, ``v``, ``score``).
-        center, scale: image value seen as 0, and image units for one network unit.
-        patch: side of the training patches, pixels.
-        busy: share of the patches that are chosen for their content (see ``PatchDataset``).
-        batch: patches a step, over all processes.
-        steps: optimiser steps.
-        learning_rate: Adam's, after ``warmup`` steps of linear growth; cosine decay to zero.
-        clip: largest gradient norm.
-        ema: final decay of the weight average.
-        precision: ``bf16`` or ``no`` (float32); process mathematics is float32 either way.
-        compile: whether the network is compiled (worth it on a GPU).
-        seed: of weights, batches and noise.
-        checkpoint_every, sample_every: steps between checkpoints, and between sample grids.
-
-    Raises:
-        InputError: for a precision or a patch size that training cannot have, or a number below 1.
-    """
-
-    network: dict[str, Any]
-    schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "cosine"})
-    prediction: str = "v"
-    center: float = 0.5
-    scale: float = 0.5
-    patch: int = 64
-    busy: float = 0.5
-    batch: int = 32
-    steps: int = 4500
-    learning_rate: float = 1e-3
-    warmup: int = 300
-    clip: float = 1.0
-    ema: float = 0.999
-    precision: str = "bf16"
-    compile: bool = False
-    seed: int = 0
-    checkpoint_every: int = 250
-    sample_every: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("bf16", "no"):
-            raise InputError(f"precision: {self.precision!r}; give 'bf16' or 'no'")
-        for name in ("batch", "steps", "checkpoint_every", "sample_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)}; give at least 1")
-        multiple = self.unet().multiple
-        if self.patch < 1 or self.patch % multiple:
-            raise InputError(
-                f"patch: {self.patch} pixels; this network needs a multiple of {multiple}"
-            )
-
-    def unet(self) -> UNetConfig:
-        """The network's shape."""
-        return UNetConfig.from_dict(self.network)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))
+def _unet(
+    channels: int, size: int, widths: list[int], attention: int | None = None, **other: Any
+) -> dict[str, Any]:
+    """A network with or without attention at one of its levels, and then in the middle."""
+    levels = range(len(widths))
+    attends = ["Attn" if level == attention else "" for level in levels]
+    return {
+        "sample_size": size,
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": widths,
+        "down_block_types": [f"{a}DownBlock2D" for a in attends],
+        "up_block_types": [f"{a}UpBlock2D" for a in reversed(attends)],
+        "add_attention": attention is not None,
+        "attention_head_dim": None,
+        "norm_eps": 1e-6,
+        **other,
+    }
 
 
 def _plain_unet(widths: list[int], layers: int, stem: int) -> dict[str, Any]:
     """Grey pictures in, velocity and log-variance out, no attention: fully convolutional."""
-    return {
-        "sample_size": 64,
-        "in_channels": 1,
-        "out_channels": 2,
-        "block_out_channels": widths,
-        "down_block_types": ["DownBlock2D"] * len(widths),
-        "up_block_types": ["UpBlock2D"] * len(widths),
-        "layers_per_block": layers,
-        "add_attention": False,
-        "attention_head_dim": None,
-        "norm_eps": 1e-6,
-        "stem": stem,
-    }
+    return _unet(1, 64, widths, out_channels=2, layers_per_block=layers, stem=stem)
 
 
-PRESETS: dict[str, TrainingConfig] = {
+def _ddpm_unet(size: int, widths: list[int], attention: int, dropout: float) -> dict[str, Any]:
+    """The network of Ho et al. 2020 as its code has it: appendix B, and TensorFlow's SAME."""
+    return _unet(
+        3,
+        size,
+        widths,
+        attention,
+        layers_per_block=2,
+        dropout=dropout,
+        norm_num_groups=32,
+        downsample_padding=0,
+        freq_shift=1,
+        flip_sin_to_cos=False,
+    )
+
+
+NUCLEI = TrainingConfig(
     # Standardised to the nuclei pictures' own mean and spread, so that a cosine schedule, which is
     # made for unit variance, spends its noise levels where these dark pictures change.
-    "nuclei": TrainingConfig(_plain_unet([64, 128, 192], 1, 2), center=0.08, scale=0.15),
-    "nuclei-large": TrainingConfig(  # 12 M parameters: 24 MB as bfloat16
-        _plain_unet([96, 160, 192], 2, 2),
-        center=0.08,
-        scale=0.15,
+    _plain_unet([64, 128, 192], 1, 2),
+    center=0.08,
+    scale=0.15,
+)
+
+# To the letter: appendix B and the code of Ho et al. 2020. Tables 1 and 2 vary it.
+DDPM_CIFAR10 = TrainingConfig(
+    _ddpm_unet(32, [128, 256, 256, 256], attention=1, dropout=0.1),
+    schedule=json.loads(json.dumps(linear_betas().to_config())),
+    prediction="noise",
+    objective="simple",
+    variance="large",
+    weights="uniform",
+    times="uniform",
+    patch=32,
+    busy=0.0,
+    symmetries="flips",
+    batch=128,
+    steps=800_000,
+    learning_rate=2e-4,
+    warmup=5000,
+    rate_decay="constant",
+    clip=1.0,
+    ema=0.9999,
+    ema_ramp=False,
+    precision="no",
+    checkpoint_every=5000,
+    sample_every=20_000,
+)
+_DDPM_LEARNED = DDPM_CIFAR10.network | {"out_channels": 6}
+
+# For a small budget: velocity of standardised pictures, a head that says how large its errors are,
+# pictures weighted by it, a short warm-up and a learning rate that ends at zero.
+CIFAR10_SMALL = TrainingConfig(  # for a CPU: 8.4 M parameters, a thirteenth of DDPM's arithmetic
+    _unet(3, 32, [96, 160, 192], out_channels=6, layers_per_block=1, stem=2),
+    center=0.47,
+    scale=0.25,
+    patch=32,
+    busy=0.0,
+    symmetries="flips",
+    batch=128,
+    steps=8000,
+)
+# For a GPU: 16.2 M parameters, 33 MB as bfloat16.
+_FAST_UNET = _unet(3, 32, [128, 192, 192], 1, out_channels=6, dropout=0.1, layers_per_block=2) | {
+    "attention_head_dim": 64
+}
+
+PRESETS: dict[str, TrainingConfig] = {
+    "nuclei": NUCLEI,
+    "nuclei-large": replace(  # 12 M parameters: 24 MB as bfloat16
+        NUCLEI,
+        network=_plain_unet([96, 160, 192], 2, 2),
         batch=256,
         steps=30000,
         compile=True,
         checkpoint_every=500,
     ),
-    "tiny": TrainingConfig(
-        _plain_unet([32, 32], 1, 2),
-        center=0.08,
-        scale=0.15,
+    "tiny": replace(
+        NUCLEI,
+        network=_plain_unet([32, 32], 1, 2),
         patch=32,
         batch=8,
         steps=20,
@@ -117,6 +124,39 @@ PRESETS: dict[str, TrainingConfig] = {
         precision="no",
         checkpoint_every=5,
         sample_every=20,
+    ),
+    # Table 1 and, of table 2, the rows that predict the noise.
+    "ddpm-cifar10": DDPM_CIFAR10,
+    "ddpm-cifar10-bound": replace(DDPM_CIFAR10, objective="bound"),
+    "ddpm-cifar10-bound-learned": replace(DDPM_CIFAR10, objective="bound", network=_DDPM_LEARNED),
+    # The rows of table 2 that predict the mean of the reverse step.
+    "ddpm-cifar10-mean": replace(DDPM_CIFAR10, prediction="mean"),
+    "ddpm-cifar10-mean-bound": replace(DDPM_CIFAR10, prediction="mean", objective="bound"),
+    "ddpm-cifar10-mean-bound-learned": replace(
+        DDPM_CIFAR10, prediction="mean", objective="bound", network=_DDPM_LEARNED
+    ),
+    # CelebA-HQ; the paper trains LSUN church, cat and bedroom for 1.2, 1.8 and 2.4 million steps.
+    "ddpm-256": replace(
+        DDPM_CIFAR10,
+        network=_ddpm_unet(256, [128, 128, 256, 256, 512, 512], attention=4, dropout=0.0),
+        variance="small",
+        patch=256,
+        batch=64,
+        steps=500_000,
+        learning_rate=2e-5,
+    ),
+    "cifar10-small": CIFAR10_SMALL,
+    "cifar10-fast": replace(
+        CIFAR10_SMALL,
+        network=_FAST_UNET,
+        batch=256,
+        steps=30_000,
+        learning_rate=8e-4,
+        warmup=500,
+        ema_share=0.05,
+        compile=True,
+        checkpoint_every=500,
+        sample_every=5000,
     ),
 }
 

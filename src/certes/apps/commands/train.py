@@ -17,7 +17,8 @@ def train(
         typer.Argument(
             metavar="PRESET|CONFIG",
             show_default=False,
-            help="nuclei, nuclei-large, tiny (a trial of a minute), or a JSON file.",
+            help="nuclei, nuclei-large, cifar10-small, cifar10-fast, ddpm-cifar10, ddpm-256, "
+            "tiny (a trial of a minute), or a JSON file.",
         ),
     ],
     data: Annotated[

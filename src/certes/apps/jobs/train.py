@@ -10,6 +10,7 @@ from typing import Any
 from certes import __version__
 from certes.apps.console import progress
 from certes.data.patches import PatchDataset, load_folder
+from certes.data.pictures import find_pictures
 from certes.errors import InputError
 from certes.training.loop import Run
 from certes.training.presets import load_config
@@ -27,7 +28,9 @@ def train_model(
     config = load_config(preset)
     if not data.is_dir():
         raise InputError(f"data: {data} is no folder; give a folder of training pictures")
-    patches = PatchDataset(load_folder(data), config.patch, config.busy)
+    with progress("reading pictures", len(find_pictures([data]))) as advance:
+        pictures = load_folder(data, advance)
+    patches = PatchDataset(pictures, config.patch, config.busy, symmetries=config.symmetries)
     card = {
         "name": name or Path(preset).stem,
         "training_data": data.resolve().name,
