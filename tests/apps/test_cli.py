@@ -23,6 +23,8 @@ COMMANDS = (
     "train",
     "sample",
     "interpolate",
+    "compress",
+    "decompress",
     "likelihood",
     "calibrate",
     "evaluate",

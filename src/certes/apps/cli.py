@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 
 from certes import __version__
 from certes.apps.commands.calibrate import calibrate
+from certes.apps.commands.compress import compress
+from certes.apps.commands.decompress import decompress
 from certes.apps.commands.degrade import degrade
 from certes.apps.commands.demo import demo
 from certes.apps.commands.evaluate import evaluate

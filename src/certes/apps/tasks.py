@@ -181,7 +181,5 @@ def _read_mask(path: Path) -> Float[Tensor, "c h w"]:
 
 def _random_mask(shape: Shape, missing: float, seed: int, index: int) -> Bool[Tensor, "h w"]:
     """Exactly the wanted share of pixels, not only on average: cards tell tasks apart by it."""
-    height, width = shape[1:]
     (stream,) = stream_seeds(seed, [f"mask/{index}"])
-    order = torch.randperm(height * width, generator=torch.Generator().manual_seed(stream))
-    return (order >= round(missing * height * width)).reshape(height, width)
+    return operators.random_mask(*shape[1:], missing, stream)

@@ -130,7 +130,8 @@ class NetworkDenoiser(Denoiser):
         t, alpha, noise = self.levels(sigma)
         alpha, noise = (value.to(x.dtype)[:, None, None, None] for value in (alpha, noise))
         x_t = alpha * (x - self.center) / self.scale
-        output = evaluate(self.net, x_t, conditioning(self.schedule, t).float()).to(x.dtype)
+        time = conditioning(self.schedule, t).to(torch.promote_types(x.dtype, torch.float32))
+        output = evaluate(self.net, x_t, time).to(x.dtype)
         prediction, variance = self.split(output, t)
         z0 = self.parametrisation.x0(x_t, prediction, self.schedule, t)
         mean = self.center + self.scale * z0

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from certes.errors import ModelError
 from certes.networks.config import UNetConfig
+from certes.networks.cpu_kernels import Dropout, attend, upsampled_conv
 
 _MANY_PIXELS = 1024
 
@@ -27,8 +28,8 @@ def timestep_embedding(
 ) -> Float[Tensor, "b width"]:
     """Sinusoids of ``t`` at geometrically spaced frequencies (Vaswani et al. 2017)."""
     half = width // 2
-    steps = torch.arange(half, dtype=torch.float32, device=t.device)
-    angles = t.float()[:, None] * torch.exp(-math.log(10000) * steps / (half - freq_shift))
+    steps = torch.arange(half, dtype=t.dtype, device=t.device)
+    angles = t[:, None] * torch.exp(-math.log(10000) * steps / (half - freq_shift))
     parts = (angles.cos(), angles.sin()) if flip_sin_to_cos else (angles.sin(), angles.cos())
     return torch.cat(parts, dim=1)
 
@@ -75,7 +76,7 @@ class ResnetBlock(nn.Module):
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.time_emb_proj = nn.Linear(config.embedding, c_out * (1 + self.scale_shift))
         self.norm2 = GroupNorm(groups, c_out, eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
@@ -126,7 +127,7 @@ class AttentionBlock(nn.Module):
             layer(tokens).reshape(b, -1, self.heads, c // self.heads).transpose(1, 2)
             for layer in (self.to_q, self.to_k, self.to_v)
         )
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, -1, c)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(b, -1, c)
         return x + self.to_out[0](mixed).reshape(b, height, width, c).permute(0, 3, 1, 2)
 
 
@@ -150,7 +151,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        return self.conv(_resample(x, "up"))
+        return upsampled_conv(x, self.conv)
 
 
 def _attentions(count: int, channels: int, level: int, config: UNetConfig) -> nn.ModuleList:

@@ -13,6 +13,7 @@ from certes.diffusion.likelihood import log_probability
 from certes.diffusion.noise import stream_seeds
 from certes.diffusion.rates import RateCurve, error_variance
 from certes.networks.denoiser import NetworkDenoiser
+from certes.networks.model import Model
 
 # Image units: from a quarter of a grey level to where nothing of a picture is left to see.
 LEVELS = torch.logspace(-3, 1, 33, dtype=torch.float64)
@@ -30,7 +31,7 @@ def measure_rates(
     """The squared error at each noise level, and the bits of coding 8-bit pictures from there.
 
     Args:
-        denoiser: a trained network or any other denoiser.
+        denoiser: a trained network, a model, or any other denoiser.
         patches: training pictures, image units; they are rounded to 8 bits for the tail. A hundred
             give about 2 % accuracy.
         levels: noise levels, increasing, image units.
@@ -47,7 +48,7 @@ def _measured(
     """Mean squared error and bits of the tail, per value."""
     (stream,) = stream_seeds(seed, [f"rates {level:.6g}"])
     generator = torch.Generator().manual_seed(stream)
-    device = denoiser.device if isinstance(denoiser, NetworkDenoiser) else patches.device
+    device = denoiser.device if isinstance(denoiser, NetworkDenoiser | Model) else patches.device
     error, bits = 0.0, 0.0
     for part in torch.split(patches, _CHUNK):
         x0 = (part * 255).round().clamp(0, 255) / 255
