@@ -172,7 +172,7 @@ class ExactNet(nn.Module):
     def forward(self, x_t: Tensor, index: Tensor) -> Tensor:
         betas = torch.tensor(TABLE.betas, dtype=torch.float64)
         bars = torch.cat([torch.ones(1), (1 - betas).cumprod(0)]).double()
-        i = index.long()
+        i = index.round().long()
         beta, bar, before = (v[:, None, None, None] for v in (betas[i], bars[i + 1], bars[i]))
         alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
         answer = self.latent.denoiser()(x_t / alpha, (sigma / alpha).flatten())

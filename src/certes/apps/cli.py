@@ -97,6 +97,8 @@ app.command(
 app.command(epilog="Example: certes interpolate a.png b.png --model nuclei --out between")(
     interpolate
 )
+app.command(epilog="Example: certes compress cell.png cell.crt --bits-per-pixel 0.3")(compress)
+app.command(epilog="Example: certes decompress cell.crt cell.png --samples 16")(decompress)
 app.command(epilog="Example: certes likelihood cells/ --crop 128 --variance all --out bits")(
     likelihood
 )
