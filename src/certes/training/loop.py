@@ -33,6 +33,7 @@ from certes.diffusion.schedules import schedule_from_config
 from certes.errors import InputError, ModelError
 from certes.networks.denoiser import NetworkDenoiser
 from certes.networks.unet import UNet, channels_last, initialise
+from certes.training.adam import Adam
 from certes.training.averaging import WeightAverage
 from certes.training.batches import prefetched
 from certes.training.checkpoints import load_checkpoint, save_checkpoint
@@ -106,7 +107,7 @@ class Run:
         self.times = TimeSampler(self.denoiser.schedule, config.times, self.device)
         self.average = WeightAverage(net, config.average_decay, config.ema_ramp)
         rate = config.learning_rate
-        self.optimiser: Any = torch.optim.Adam(net.parameters(), lr=rate, fused=True)
+        self.optimiser = Adam(net.parameters(), rate)
         self.step = self._start(resume)
         self.net: Any = self.accelerator.prepare(_torch.compile(net) if config.compile else net)
 
@@ -183,7 +184,7 @@ class Run:
         self.accelerator.backward((loss.each * noisy.weight).mean())
         norm = self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip)
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         self._learn_levels(noisy.t, loss)
         return loss, norm
 

@@ -40,14 +40,19 @@ class DiscreteBetas(VariancePreserving):
         return len(self.betas)
 
     @cached_property
-    def _rates(self) -> Tensor:
-        r""":math:`-\log(1 - \beta_i)`, shape (T,)."""
-        return -torch.log1p(-torch.tensor(self.betas, dtype=torch.float64))
+    def _kept(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
 
-    @cached_property
-    def _depth(self) -> Tensor:
-        r""":math:`-\log\bar\alpha`, shape (T + 1,), first entry 0 (clean), increasing."""
-        return torch.cat([self._rates.new_zeros(1), self._rates.cumsum(0)])
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        r""":math:`-\log\bar\alpha`, shape (T + 1,), from 0 (clean) upwards, and its increments.
+
+        These are :math:`-\log(1 - \beta_i)`, shape (T,). Both go to every device only once.
+        """
+        if device not in self._kept:
+            rates = -torch.log1p(-torch.tensor(self.betas, dtype=torch.float64))
+            depth = torch.cat([rates.new_zeros(1), rates.cumsum(0)])
+            self._kept[device] = depth.to(device), rates.to(device)
+        return self._kept[device]
 
     def index(self, t: Time) -> Tensor:
         """The (fractional) 0-based index of a time: what a discrete-time network is told."""
@@ -65,17 +70,18 @@ class DiscreteBetas(VariancePreserving):
     def log_alpha(self, t: Time) -> Tensor:
         r""":math:`\frac12 \log\bar\alpha`, linear between the entries of the table."""
         k, fraction = self._segment(t)
-        depth, rates = self._depth.to(k.device), self._rates.to(k.device)
+        depth, rates = self._tables(k.device)
         return -(depth[k] + fraction * rates[k]) / 2
 
     def dlog_alpha(self, t: Time) -> Tensor:
         r""":math:`-\beta / 2`, constant over each step (the value after a jump belongs to it)."""
         k, _ = self._segment(t)
-        return -self._rates.to(k.device)[k] * (self.steps / 2)
+        _, rates = self._tables(k.device)
+        return -rates[k] * (self.steps / 2)
 
     def _invert(self, log_snr: Tensor) -> Tensor:
         wanted = -torch.nn.functional.logsigmoid(log_snr)
-        depth, rates = self._depth.to(wanted.device), self._rates.to(wanted.device)
+        depth, rates = self._tables(wanted.device)
         k = (torch.searchsorted(depth, wanted, right=True) - 1).clamp(0, self.steps - 1)
         return (k + (wanted - depth[k]) / rates[k]) / self.steps
 
