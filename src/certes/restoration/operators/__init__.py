@@ -2,7 +2,8 @@
 
 The degradations of DDRM (Kawar et al., "Denoising Diffusion Restoration Models", 2022), for
 pictures of any size and channel count. One operator per file over the one base class of ``base``;
-``axes``, ``separable``, ``spectral`` and ``pixelwise`` hold the decompositions that they share.
+``axes``, ``separable``, ``spectral``, ``hadamard``, ``selection`` and ``pixelwise`` hold the
+decompositions that they share, ``masks``, ``frequencies`` and ``kernels`` make their arguments.
 Nothing here knows a model, a sampler or noise.
 """
 
@@ -10,17 +11,35 @@ from __future__ import annotations
 
 from certes.restoration.operators.base import LinearOperator
 from certes.restoration.operators.blur import Blur
+from certes.restoration.operators.colorize import Colorize
+from certes.restoration.operators.compressed_sensing import CompressedSensing
 from certes.restoration.operators.denoise import Denoise
+from certes.restoration.operators.dense import Dense
+from certes.restoration.operators.downsample import Downsample
+from certes.restoration.operators.fourier import SubsampledFourier
+from certes.restoration.operators.frequencies import cartesian_mask
 from certes.restoration.operators.inpaint import Inpaint
 from certes.restoration.operators.kernels import gaussian_kernel, uniform_kernel
+from certes.restoration.operators.masks import box_mask, random_mask, text_mask
+from certes.restoration.operators.per_channel import PerChannel
 from certes.restoration.operators.super_resolution import SuperResolution
 
 __all__ = [
     "Blur",
+    "Colorize",
+    "CompressedSensing",
     "Denoise",
+    "Dense",
+    "Downsample",
     "Inpaint",
     "LinearOperator",
+    "PerChannel",
+    "SubsampledFourier",
     "SuperResolution",
+    "box_mask",
+    "cartesian_mask",
     "gaussian_kernel",
+    "random_mask",
+    "text_mask",
     "uniform_kernel",
 ]

@@ -19,11 +19,11 @@ Boundary = Literal["reflect", "zero", "circular"]
 
 
 class Axis(ABC):
-    r"""A matrix :math:`A = U S V^T` of shape (size_out, size_in), size_out at most size_in.
+    r"""A matrix :math:`A = U S V^T` of shape (size_out, size_in), with complete U and V.
 
     Args:
         size_in: length of the axis before.
-        singular_values: (size_out,).
+        singular_values: (size_out,); an axis of a picture does not grow, size_out <= size_in.
     """
 
     def __init__(self, size_in: int, singular_values: Float[Tensor, " out"]) -> None:
@@ -70,27 +70,27 @@ class DenseAxis(Axis):
 
     def apply(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """:math:`A x`, without the detour through singular vectors."""
-        return _matmul(x, self._matrix.like(x).mT)
+        return matmul(x, self._matrix.like(x).mT)
 
     def adjoint(self, y: Float[Tensor, "*batch out"]) -> Float[Tensor, "*batch in"]:
         """:math:`A^T y`."""
-        return _matmul(y, self._matrix.like(y))
+        return matmul(y, self._matrix.like(y))
 
     def v(self, coefficients: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch in"]:
         """:math:`V` times the coefficients."""
-        return _matmul(coefficients, self._vt.like(coefficients))
+        return matmul(coefficients, self._vt.like(coefficients))
 
     def vt(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch in"]:
         """:math:`V^T x`."""
-        return _matmul(x, self._vt.like(x).mT)
+        return matmul(x, self._vt.like(x).mT)
 
     def u(self, coefficients: Float[Tensor, "*batch out"]) -> Float[Tensor, "*batch out"]:
         """:math:`U` times the coefficients."""
-        return _matmul(coefficients, self._u.like(coefficients).mT)
+        return matmul(coefficients, self._u.like(coefficients).mT)
 
     def ut(self, y: Float[Tensor, "*batch out"]) -> Float[Tensor, "*batch out"]:
         """:math:`U^T y`."""
-        return _matmul(y, self._u.like(y))
+        return matmul(y, self._u.like(y))
 
 
 class BlockMeanAxis(Axis):
@@ -121,11 +121,11 @@ class BlockMeanAxis(Axis):
     def v(self, coefficients: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch in"]:
         """Blocks from their cosine coefficients, those of order zero first."""
         by_block = _folded(coefficients, *self._blocks[::-1]).mT
-        return _matmul(by_block, self._cosines.like(coefficients).mT).flatten(-2)
+        return matmul(by_block, self._cosines.like(coefficients).mT).flatten(-2)
 
     def vt(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch in"]:
         """Cosine coefficients of the blocks, those of order zero first."""
-        return _matmul(_folded(x, *self._blocks), self._cosines.like(x)).mT.flatten(-2)
+        return matmul(_folded(x, *self._blocks), self._cosines.like(x)).mT.flatten(-2)
 
     def u(self, coefficients: Float[Tensor, "*batch out"]) -> Float[Tensor, "*batch out"]:
         """The coefficients themselves."""
@@ -171,9 +171,7 @@ def _folded(x: Float[Tensor, "*batch ab"], a: int, b: int) -> Float[Tensor, "*ba
     return x.reshape(*x.shape[:-1], a, b)
 
 
-def _matmul(
-    x: Float[Tensor, "*batch a"], matrix: Float[Tensor, "a b"]
-) -> Float[Tensor, "*batch b"]:
+def matmul(x: Float[Tensor, "*batch a"], matrix: Float[Tensor, "a b"]) -> Float[Tensor, "*batch b"]:
     """A product in the precision of ``x`` even inside a network's autocast region."""
     with torch.autocast(x.device.type, enabled=False):
         return x @ matrix

@@ -42,7 +42,8 @@ class LinearOperator(ABC):
         singular_values: (r,), float64, in the order of ``U`` and ``V``.
 
     Raises:
-        InputError: a shape, or later an argument, of another form than announced.
+        InputError: a shape, or later an argument, of another form than announced; singular values
+            that are all zero.
     """
 
     name: ClassVar[str]
@@ -54,6 +55,11 @@ class LinearOperator(ABC):
         out_shape: tuple[int, ...],
         singular_values: Float[Tensor, " r"],
     ) -> None:
+        if not bool(singular_values.any()):
+            raise InputError(
+                "all singular values are zero: this operator measures nothing; wanted one of "
+                "rank 1 at least"
+            )
         self.in_shape = in_shape
         self.out_shape = out_shape
         self._singular_values = Constant(singular_values)
@@ -74,7 +80,7 @@ class LinearOperator(ABC):
         y = self._checked("y", y, self.out_shape)
         s = self._singular_values.like(y)
         inverse = torch.where(s > self.tolerance(y.dtype), 1 / s, 0.0)
-        return self._V(_padded(inverse * self._Ut(y)[:, : len(s)], self.n))
+        return self._V(padded(inverse * self._Ut(y)[:, : len(s)], self.n))
 
     def observed(self, y: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         """``y`` with zeros wherever this operator measures nothing, whatever stood there."""
@@ -101,7 +107,7 @@ class LinearOperator(ABC):
 
         An operator whose r is much smaller than n has a shorter way than through all of ``V``.
         """
-        return self._V(_padded(coefficients, self.n))
+        return self._V(padded(coefficients, self.n))
 
     def rows_t(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b r"]:
         """The coefficients that H can see: the adjoint of ``rows``."""
@@ -115,7 +121,7 @@ class LinearOperator(ABC):
     @property
     def spectrum(self) -> Float[Tensor, " n"]:
         """``singular_values`` with a zero for each of the n - r directions that H cannot see."""
-        return _padded(self.singular_values, self.n)
+        return padded(self.singular_values, self.n)
 
     @property
     def n(self) -> int:
@@ -158,11 +164,11 @@ class LinearOperator(ABC):
 
     def _apply(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b ..."]:
         s = self._singular_values.like(x)
-        return self._U(_padded(s * self._Vt(x)[:, : len(s)], self.m))
+        return self._U(padded(s * self._Vt(x)[:, : len(s)], self.m))
 
     def _adjoint(self, y: Float[Tensor, "b ..."]) -> Float[Tensor, "b c h w"]:
         s = self._singular_values.like(y)
-        return self._V(_padded(s * self._Ut(y)[:, : len(s)], self.n))
+        return self._V(padded(s * self._Ut(y)[:, : len(s)], self.n))
 
     def _checked(
         self, argument: str, value: Tensor, shape: tuple[int, ...]
@@ -181,7 +187,8 @@ class LinearOperator(ABC):
         return value
 
 
-def _padded(values: Float[Tensor, "*batch r"], size: int) -> Float[Tensor, "*batch size"]:
+def padded(values: Float[Tensor, "*batch r"], size: int) -> Float[Tensor, "*batch size"]:
+    """``values`` followed by zeros up to ``size``."""
     missing = size - values.shape[-1]
     return pad(values, (0, missing)) if missing else values
 

@@ -16,6 +16,7 @@ from certes.restoration.operators.axes import (
     stencil_matrix,
 )
 from certes.restoration.operators.base import LinearOperator, checked_shape
+from certes.restoration.operators.delegated import Delegated
 from certes.restoration.operators.separable import Separable
 from certes.restoration.operators.spectral import CircularConvolution, CosineConvolution
 
@@ -25,7 +26,7 @@ _RANK_ONE = 1e-6  # second singular value of a separable kernel, relative to the
 Kernel = Float[Tensor, " taps"] | Float[Tensor, "a b"] | tuple[Tensor, Tensor]
 
 
-class Blur(LinearOperator):
+class Blur(Delegated):
     r"""Convolution of every channel by one kernel, as :func:`scipy.ndimage.convolve` does it.
 
     .. math:: y_{ij} = \sum_{ab} k_{ab} x_{i + A - a, j + B - b}
@@ -57,41 +58,22 @@ class Blur(LinearOperator):
     ) -> None:
         if boundary not in get_args(Boundary):
             raise InputError(f"boundary is {boundary!r}; wanted 'reflect', 'zero' or 'circular'")
-        shape = checked_shape(shape)
         self.kernel, self.boundary = kernel, boundary
-        self._diagonal = _diagonalised(shape, _plane(kernel), boundary)
-        super().__init__(shape, shape, self._diagonal.singular_values)
-
-    def _V(self, coefficients: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-        return self._diagonal._V(coefficients)
-
-    def _Vt(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-        return self._diagonal._Vt(x)
-
-    def _U(self, coefficients: Float[Tensor, "b m"]) -> Float[Tensor, "b c h w"]:
-        return self._diagonal._U(coefficients)
-
-    def _Ut(self, y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m"]:
-        return self._diagonal._Ut(y)
-
-    def _apply(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return self._diagonal._apply(x)
-
-    def _adjoint(self, y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return self._diagonal._adjoint(y)
+        super().__init__(_diagonalised(checked_shape(shape), plane_of(kernel), boundary))
 
     def _parameters(self) -> dict[str, Any]:
-        return {"kernel": _numbers(self.kernel), "boundary": self.boundary}
+        return {"kernel": numbers_of(self.kernel), "boundary": self.boundary}
 
 
-def _numbers(kernel: Kernel) -> list[Any]:
+def numbers_of(kernel: Kernel) -> list[Any]:
+    """A kernel in types that JSON knows."""
     if isinstance(kernel, Tensor):
         return cast(Any, kernel).tolist()
-    return [_numbers(axis) for axis in kernel]
+    return [numbers_of(axis) for axis in kernel]
 
 
-def _plane(kernel: Kernel) -> Float[Tensor, "a b"]:
-    """Any accepted kernel as a float64 plane."""
+def plane_of(kernel: Kernel) -> Float[Tensor, "a b"]:
+    """Any accepted kernel as a float64 plane, or an ``InputError``."""
     if isinstance(kernel, Tensor) and kernel.ndim == 2:
         plane = kernel.double()
     else:

@@ -1,4 +1,4 @@
-"""Constants of an operator, kept in float64 and handed out in the precision of the data."""
+"""Constants of an operator, handed out in the precision and on the device of the data."""
 
 from __future__ import annotations
 
@@ -25,3 +25,21 @@ class Constant:
             with torch.inference_mode(False):
                 self._copies[key] = self.value.to(x.device, x.dtype)
         return self._copies[key]
+
+
+class Placed:
+    """A tensor of any type, handed out on the device of the data.
+
+    Args:
+        value: positions, signs or marks.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self._copies = {torch.device("cpu"): value.cpu()}
+
+    def beside(self, x: Tensor) -> Tensor:
+        """The tensor on the device of ``x``."""
+        if x.device not in self._copies:
+            with torch.inference_mode(False):
+                self._copies[x.device] = self._copies[torch.device("cpu")].to(x.device)
+        return self._copies[x.device]

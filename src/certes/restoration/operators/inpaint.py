@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from certes.errors import InputError
 from certes.restoration.operators.base import checked_shape
 from certes.restoration.operators.constants import Constant
+from certes.restoration.operators.masks import checked_mask
 from certes.restoration.operators.pixelwise import Pixelwise
 
 
@@ -32,7 +32,7 @@ class Inpaint(Pixelwise):
     name = "inpaint"
 
     def __init__(self, shape: tuple[int, int, int], mask: Shaped[Tensor, "*c h w"]) -> None:
-        self.mask: Bool[Tensor, "c h w"] = _checked_mask(mask, checked_shape(shape))
+        self.mask: Bool[Tensor, "c h w"] = checked_mask(mask, checked_shape(shape))
         super().__init__(self.mask.double())
         self._known = Constant(self.mask)
 
@@ -47,28 +47,3 @@ class Inpaint(Pixelwise):
 
     def _parameters(self) -> dict[str, Any]:
         return {"known": round(float(self.mask.double().mean()), 6)}
-
-
-def _checked_mask(
-    mask: Shaped[Tensor, "*c h w"], shape: tuple[int, int, int]
-) -> Bool[Tensor, "c h w"]:
-    channels, height, width = shape
-    if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != (height, width):
-        raise InputError(
-            f"mask has shape {tuple(mask.shape)}, the picture {shape}; wanted a mask of shape "
-            f"({height}, {width}), one value per pixel"
-        )
-    if mask.ndim == 3 and mask.shape[0] not in (1, channels):
-        raise InputError(
-            f"mask has {mask.shape[0]} channels, the picture {channels}; wanted 1 or {channels}"
-        )
-    known = mask != 0
-    if not bool((mask == known).all()):
-        raise InputError(
-            "mask holds other values than 0 (unknown) and 1 (known); threshold it first"
-        )
-    if not bool(known.any()):
-        raise InputError(
-            "mask marks every pixel as unknown; at least one must be known (1 or True)"
-        )
-    return known.expand(shape).clone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,8 @@ from certes.restoration.operators.base import checked_shape
 from certes.restoration.operators.separable import Separable
 
 Downsampling = Literal["box", "bicubic"]
+
+_FAR_FROM_ZERO = 1e-3  # relative to the largest singular value
 
 
 class SuperResolution(Separable):
@@ -36,29 +38,36 @@ class SuperResolution(Separable):
     name = "super-resolve"
 
     def __init__(
-        self, shape: tuple[int, int, int], factor: int, kernel: Downsampling = "box"
+        self,
+        shape: tuple[int, int, int],
+        factor: int,
+        kernel: Downsampling | Float[Tensor, " taps"] = "box",
     ) -> None:
         shape = checked_shape(shape)
-        _check_factor(factor, *shape[1:])
-        if kernel not in get_args(Downsampling):
-            raise InputError(f"kernel is {kernel!r}; wanted 'box' or 'bicubic'")
+        check_factor(factor, *shape[1:])
         self.factor, self.kernel = int(factor), kernel
-        axis = BlockMeanAxis if kernel == "box" else _bicubic_axis
-        super().__init__(shape, axis(shape[1], factor), axis(shape[2], factor))
+        super().__init__(shape, *(_axis(size, self.factor, kernel) for size in shape[1:]))
+        largest, smallest = self.singular_values.max(), self.singular_values.min()
+        self._invertible = bool(smallest > _FAR_FROM_ZERO * largest)
 
     def rows(self, coefficients: Float[Tensor, "b r"]) -> Float[Tensor, "b c h w"]:
-        """``H^T U S^-1``: the singular values of these kernels are all far from zero."""
+        """``H^T U S^-1`` where no singular value is near zero (never with box and bicubic)."""
+        if not self._invertible:
+            return super().rows(coefficients)
         return self._adjoint(self._U(coefficients / self._singular_values.like(coefficients)))
 
     def rows_t(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b r"]:
-        """``S^-1 U^T H``."""
+        """``S^-1 U^T H``, likewise."""
+        if not self._invertible:
+            return super().rows_t(x)
         return self._Ut(self._apply(x)) / self._singular_values.like(x)
 
     def _parameters(self) -> dict[str, Any]:
-        return {"factor": self.factor, "kernel": self.kernel}
+        return {"factor": self.factor, "kernel": _in_json(self.kernel)}
 
 
-def _check_factor(factor: int, height: int, width: int) -> None:
+def check_factor(factor: int, height: int, width: int) -> None:
+    """An ``InputError`` for a factor that is no positive integer or does not divide both sides."""
     if factor < 1 or factor != int(factor):
         raise InputError(f"factor is {factor}; wanted a positive integer")
     if height % factor or width % factor:
@@ -69,6 +78,33 @@ def _check_factor(factor: int, height: int, width: int) -> None:
             f"factor {factor} does not divide the sides {height} x {width} (height x width); {crop}"
             f"pad to {larger[0]} x {larger[1]}"
         )
+
+
+def _axis(size: int, factor: int, kernel: str | Float[Tensor, " taps"]) -> Axis:
+    if isinstance(kernel, Tensor):
+        return _taps_axis(size, factor, _checked_taps(kernel))
+    if kernel not in get_args(Downsampling):
+        raise InputError(f"kernel is {kernel!r}; wanted 'box' or 'bicubic', or a tensor (taps,)")
+    return BlockMeanAxis(size, factor) if kernel == "box" else _bicubic_axis(size, factor)
+
+
+def _taps_axis(size: int, factor: int, taps: Float[Tensor, " taps"]) -> Axis:
+    kept = torch.arange((factor - 1) // 2, size, factor)[:, None]
+    sources = kept + len(taps) // 2 - torch.arange(len(taps))
+    return DenseAxis(stencil_matrix(taps.expand(len(kept), -1), sources, size, "reflect"))
+
+
+def _checked_taps(kernel: Float[Tensor, " taps"]) -> Float[Tensor, " taps"]:
+    if kernel.ndim != 1:
+        raise InputError(f"kernel has shape {tuple(kernel.shape)}; wanted (taps,), for both axes")
+    taps = kernel.detach().to("cpu", torch.float64)
+    if not bool(taps.isfinite().all()) or not bool(taps.any()):
+        raise InputError("kernel is empty, all zero or not finite; wanted finite weights")
+    return taps
+
+
+def _in_json(kernel: str | Float[Tensor, " taps"]) -> Any:
+    return cast(Any, kernel).tolist() if isinstance(kernel, Tensor) else kernel
 
 
 def _bicubic_axis(size: int, factor: int) -> Axis:
