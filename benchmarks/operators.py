@@ -17,14 +17,14 @@ from _report import Report
 from torch import Tensor
 
 from certes import operators as ops
-from certes.operators import LinearOperator
+from certes.operators import DecomposedOperator
 
 SHAPE = (3, 256, 256)
 REPEATS = 20
 SECONDS, MILLISECONDS, FLOATS = 1.0, 25.0, 8.0
 OFFICIAL = {"Inpaint, random half": ", published code 125 s"}
 
-Make = Callable[[], LinearOperator]
+Make = Callable[[], DecomposedOperator]
 
 
 def operators() -> dict[str, Make]:
@@ -80,7 +80,7 @@ def tensors_in(thing: object, seen: set[int]) -> Iterator[Tensor]:
         yield from tensors_in(vars(thing), seen)
 
 
-def floats(H: LinearOperator) -> float:
+def floats(H: DecomposedOperator) -> float:
     """Memory that an operator holds, in float32 numbers per value of a picture."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors_in(H, set())}
     return sum(storage.nbytes() for storage in storages.values()) / 4 / H.n

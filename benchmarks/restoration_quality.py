@@ -32,7 +32,7 @@ from certes.intervals.posterior import Posterior, join
 from certes.intervals.verification import verify_card
 from certes.networks.model import BUNDLED, Model
 from certes.restoration.degradations import degrade
-from certes.restoration.operators import LinearOperator, gaussian_kernel
+from certes.restoration.operators import DecomposedOperator, gaussian_kernel
 
 SIDE, SAMPLES, STEPS = 64, 16, 20
 CALIBRATION_SHARE = 70
@@ -45,7 +45,7 @@ class Task:
     """One degradation as all methods see it."""
 
     name: str
-    operator: LinearOperator
+    operator: DecomposedOperator
     noise: float
 
 

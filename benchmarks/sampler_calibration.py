@@ -29,7 +29,7 @@ from certes.diffusion.denoiser import Denoised, Denoiser
 from certes.diffusion.problems import GaussianProblem
 from certes.intervals.quantiles import order_statistic
 from certes.restoration.degradations import degrade
-from certes.restoration.operators import LinearOperator
+from certes.restoration.operators import DecomposedOperator
 
 SIDE, NOISE, STEPS = 16, 0.05, 20
 SAMPLES, PICTURES = 1000, 8
@@ -43,7 +43,7 @@ class Setting:
 
     name: str
     problem: GaussianProblem
-    operator: LinearOperator
+    operator: DecomposedOperator
     readings: dict[str, Tensor]
     correlated: bool
 

@@ -21,7 +21,7 @@ from certes.data.bundled import bundled_pictures
 from certes.diffusion.denoiser import Denoised
 from certes.networks.model import Model
 from certes.restoration.degradations import degrade
-from certes.restoration.operators import LinearOperator, gaussian_kernel
+from certes.restoration.operators import DecomposedOperator, gaussian_kernel
 
 SAMPLES, STEPS = 16, 20
 
@@ -40,7 +40,7 @@ class Stopwatch(Model):
         return answer
 
 
-def operators(side: int) -> dict[str, tuple[LinearOperator, float]]:
+def operators(side: int) -> dict[str, tuple[DecomposedOperator, float]]:
     """The four tasks of the demo."""
     shape, ops = (1, side, side), certes.operators
     order = torch.randperm(side * side, generator=torch.Generator().manual_seed(0))
@@ -54,7 +54,7 @@ def operators(side: int) -> dict[str, tuple[LinearOperator, float]]:
 
 
 def timed(
-    y: Tensor, operator: LinearOperator, model: Model, noise: float, **settings: int
+    y: Tensor, operator: DecomposedOperator, model: Model, noise: float, **settings: int
 ) -> float:
     """Seconds of one restoration."""
     start = perf_counter()

@@ -14,7 +14,7 @@ from certes.apps import cli, options
 from certes.errors import InputError
 from certes.intervals.families import FAMILIES
 from certes.intervals.rules import RULES
-from certes.restoration.restore import SAMPLERS
+from certes.restoration.samplers import SAMPLERS
 
 COMMANDS = (
     "demo",

@@ -37,7 +37,7 @@ SHAPE = (1, 16, 24)
         ),
     ],
 )
-def test_operator(options: TaskOptions, wanted: operators.LinearOperator) -> None:
+def test_operator(options: TaskOptions, wanted: operators.DecomposedOperator) -> None:
     H = make_task(options).operator(SHAPE, 0)
     assert repr(H) == repr(wanted)
     x = torch.rand(2, *SHAPE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from certes.restoration.operators import LinearOperator
+from certes.restoration.operators import DecomposedOperator
 
 from .operator_case import OperatorCase, dense, random
 
@@ -17,7 +17,7 @@ class GappedCase(OperatorCase):
     LAPACK may find an exact zero just above the cut that the operator makes at rounding errors.
     """
 
-    def test_pinv(self, H: LinearOperator) -> None:
+    def test_pinv(self, H: DecomposedOperator) -> None:
         y, matrix = random(2, *H.out_shape, seed=2), dense(H)
         s = torch.linalg.svdvals(matrix)
         assert not bool(((s > GAP[0]) & (s < GAP[1])).any())

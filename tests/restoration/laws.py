@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from certes.diffusion.problems import GaussianProblem
 from certes.diffusion.solvers.state import State
-from certes.restoration.measurement import Measurement
+from certes.restoration.measurement import SpectralMeasurement
 
 
 def field(
@@ -45,22 +46,32 @@ class Impulses:
         return 1 + self.draws * self.size
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
-        assert tuple(shape) == (self.size,)
+        assert math.prod(shape) == self.size
         assert self.done < self.draws
         out = torch.zeros(len(self), self.size, dtype=dtype)
         first = 1 + self.done * self.size
         out[first : first + self.size] = torch.eye(self.size, dtype=dtype)
         self.done += 1
-        return out
+        return out.reshape(-1, *shape)
 
 
-def law(sampler: Any, measurement: Measurement, denoiser: Any, levels: Tensor, **options: float):
+def repeated(measurement: SpectralMeasurement, count: int) -> SpectralMeasurement:
+    """The whole batch ``count`` times, one copy after another."""
+    levels = measurement.levels
+    if len(levels) > 1:
+        levels = levels.repeat(count, 1)
+    return SpectralMeasurement(measurement.operator, measurement.values.repeat(count, 1), levels)
+
+
+def law(
+    sampler: Any, measurement: SpectralMeasurement, denoiser: Any, levels: Tensor, **options: float
+):
     """Mean (n,) and covariance (n, n) of the answers to one measurement.
 
     Samplers draw once to start and once for every step.
     """
     impulses = Impulses(len(levels), measurement.operator.n)
-    states = sampler(measurement.repeat(len(impulses)), denoiser, levels, impulses, **options)
+    states = sampler(repeated(measurement, len(impulses)), denoiser, levels, impulses, **options)
     end = last(states).x.flatten(1)
     assert impulses.done == impulses.draws
     response = end[1:] - end[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from certes.restoration.measurement import measure
-from certes.restoration.operators import Blur, Denoise, Inpaint, LinearOperator, SuperResolution
+from certes.restoration.measurement import Measurement, measure
+from certes.restoration.operators import Blur, DecomposedOperator, Denoise, Inpaint, SuperResolution
 
 SHAPE = (2, 4, 6)
 
@@ -19,7 +19,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
-def operators() -> list[LinearOperator]:
+def operators() -> list[DecomposedOperator]:
     mask = random(4, 6, seed=1) < 0.5
     blur = Blur(SHAPE, torch.tensor([1.0, 2.0, 1.0]).double() / 4, "circular")
     return [Denoise(SHAPE), Inpaint(SHAPE, mask), SuperResolution(SHAPE, 2), blur]
@@ -75,10 +75,11 @@ def test_singular_values_that_are_rounding_errors_count_as_zero() -> None:
 
 def test_repeat_puts_whole_batches_one_after_another() -> None:
     H = Denoise(SHAPE)
-    measurement = measure(H, random(2, *SHAPE), noise(0.1, 0.2))
+    measurement = Measurement(H, random(2, *SHAPE), noise(0.1, 0.2))
     three = measurement.repeat(3)
     assert three.operator is H
+    assert (measurement.copies, three.copies) == (1, 3)
     for copy in range(3):
         rows = slice(2 * copy, 2 * copy + 2)
-        assert torch.equal(three.values[rows], measurement.values)
-        assert torch.equal(three.levels[rows], measurement.levels)
+        assert torch.equal(three.y[rows], measurement.y)
+        assert torch.equal(three.noise[rows], measurement.noise)

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
 from certes.errors import InputError
-from certes.restoration.operators import Denoise, Inpaint, LinearOperator, SuperResolution
+from certes.restoration.operators import DecomposedOperator, Denoise, Inpaint, SuperResolution
 
 from .operator_case import OperatorCase, parametrize_instances, random
 
@@ -24,7 +24,7 @@ class TestDenoise(OperatorCase):
     name = "denoise"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         yield from (Denoise((1, 1, 1)), Denoise((3, 4, 3)))
 
     def test_is_the_identity(self) -> None:
@@ -38,7 +38,7 @@ class TestInpaint(OperatorCase):
     name = "inpaint"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         yield Inpaint((1, 4, 5), some_mask(4, 5))
         yield Inpaint((3, 5, 4), some_mask(1, 5, 4).float())
         yield Inpaint((4, 3, 3), some_mask(4, 3, 3))
@@ -80,7 +80,7 @@ class TestSuperResolution(OperatorCase):
     name = "super-resolve"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         yield SuperResolution((1, 4, 6), 2)
         yield SuperResolution((2, 9, 3), 3)
         yield SuperResolution((3, 4, 4), 4)

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from certes.errors import InputError
-from certes.restoration.operators import Blur, LinearOperator, gaussian_kernel, uniform_kernel
+from certes.restoration.operators import Blur, DecomposedOperator, gaussian_kernel, uniform_kernel
 
 from .operator_case import OperatorCase, columns, dense, parametrize_instances, random
 
@@ -33,7 +33,7 @@ class TestBlur(OperatorCase):
     name = "deblur"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         # Zero boundary and reflect with a lopsided kernel: one dense decomposition per axis.
         yield Blur((2, 5, 7), gaussian_kernel(0.6), "zero")
         yield Blur((3, 4, 6), skewed(4), "zero")

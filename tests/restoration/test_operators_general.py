@@ -12,11 +12,11 @@ from certes.restoration.operators import (
     Blur,
     Colorize,
     CompressedSensing,
+    DecomposedOperator,
     Denoise,
     Dense,
     Downsample,
     Inpaint,
-    LinearOperator,
     PerChannel,
     SuperResolution,
     gaussian_kernel,
@@ -33,7 +33,7 @@ class TestColorize(OperatorCase):
     name = "colorize"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         yield Colorize((3, 4, 5))
         yield Colorize((1, 3, 2))
         yield Colorize((2, 3, 3), torch.tensor([1.0, 0.0]))
@@ -72,7 +72,7 @@ class TestDense(OperatorCase):
     name = "dense"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         yield Dense(random(5, 12), (1, 3, 4))
         yield Dense(random(12, 6), (2, 1, 3))
         yield Dense(random(4, 4))
@@ -119,7 +119,7 @@ class TestDownsample(GappedCase):
     name = "downsample"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         yield Downsample((1, 4, 6), skewed(3, 2), 2)
         yield Downsample((2, 9, 3), skewed(3, 3), 3)
         yield Downsample((3, 6, 4), gaussian_kernel(0.8), 2)
@@ -168,7 +168,7 @@ class TestPerChannel(OperatorCase):
     name = "per-channel"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         blurs = [Blur((1, 4, 5), gaussian_kernel(s), "reflect") for s in (0.5, 0.7, 0.9)]
         yield PerChannel(blurs)
         yield PerChannel([SuperResolution((1, 4, 6), 2), Downsample((1, 4, 6), skewed(3, 3), 2)])
@@ -206,7 +206,7 @@ class TestPerChannel(OperatorCase):
         ],
     )
     def test_what_does_not_fit_together_is_named(
-        self, operators: list[LinearOperator], words: list[str]
+        self, operators: list[DecomposedOperator], words: list[str]
     ) -> None:
         with pytest.raises(InputError) as caught:
             PerChannel(operators)
@@ -217,7 +217,7 @@ class TestSuperResolutionByTaps(OperatorCase):
     name = "super-resolve"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         yield SuperResolution((1, 6, 8), 2, skewed(3))
         yield SuperResolution((2, 6, 3), 3, skewed(4))
         yield SuperResolution((3, 4, 8), 4, gaussian_kernel(0.8))

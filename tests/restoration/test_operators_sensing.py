@@ -12,7 +12,7 @@ from scipy.linalg import hadamard
 from certes.errors import InputError
 from certes.restoration.operators import (
     CompressedSensing,
-    LinearOperator,
+    DecomposedOperator,
     SubsampledFourier,
     cartesian_mask,
 )
@@ -32,7 +32,7 @@ class TestCompressedSensing(GappedCase):
     name = "compressed-sensing"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         # Sizes that are a power of two, and sizes that are none.
         yield CompressedSensing((1, 4, 8), 0.25)
         yield CompressedSensing((3, 5, 4), 0.5, seed=3)
@@ -100,7 +100,7 @@ class TestSubsampledFourier(GappedCase):
     name = "fourier"
 
     @staticmethod
-    def instances() -> Iterator[LinearOperator]:
+    def instances() -> Iterator[DecomposedOperator]:
         for shape in ((1, 4, 5), (3, 5, 4), (2, 3, 3), (4, 4, 2)):
             yield SubsampledFourier(shape, some_frequencies(*shape[1:]))
         yield SubsampledFourier((1, 4, 4), torch.ones(4, 4))

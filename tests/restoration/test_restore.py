@@ -14,9 +14,9 @@ from certes.errors import CertesError, InputError
 from certes.intervals.posterior import Posterior
 from certes.intervals.quantiles import corrected_probabilities, nominal_coverage
 from certes.restoration import restore
-from certes.restoration.operators import Blur, Denoise, Inpaint, LinearOperator, SuperResolution
+from certes.restoration.operators import Blur, DecomposedOperator, Denoise, Inpaint, SuperResolution
 from certes.restoration.operators.kernels import gaussian_kernel
-from certes.restoration.restore import operator_label
+from certes.restoration.request import operator_label
 
 from .laws import field
 
@@ -31,19 +31,21 @@ def problem() -> GaussianProblem:
     return field(SHAPE, 0.1, 1.5)
 
 
-def operators() -> list[LinearOperator]:
+def operators() -> list[DecomposedOperator]:
     mask = torch.rand(6, 8, generator=torch.Generator().manual_seed(1)) < 0.4
     blur = Blur(SHAPE, gaussian_kernel(0.8), "reflect")
     return [Denoise(SHAPE), Inpaint(SHAPE, mask), SuperResolution(SHAPE, 2), blur]
 
 
-def measured(problem: GaussianProblem, H: LinearOperator, count: int = 3) -> tuple[Tensor, Tensor]:
+def measured(
+    problem: GaussianProblem, H: DecomposedOperator, count: int = 3
+) -> tuple[Tensor, Tensor]:
     x = problem.sample(count, 5).float()
     e = torch.randn(count, *H.out_shape, generator=torch.Generator().manual_seed(2))
     return x, H(x) + NOISE * e
 
 
-def inpainting() -> LinearOperator:
+def inpainting() -> DecomposedOperator:
     return operators()[1]
 
 
@@ -51,7 +53,7 @@ def inpainting() -> LinearOperator:
 @pytest.mark.parametrize(
     "options", [{}, {"sampler": "ddrm"}, {"sampler": "ddrm", "faithful": True}]
 )
-def test_the_contract(problem: GaussianProblem, H: LinearOperator, options: dict) -> None:
+def test_the_contract(problem: GaussianProblem, H: DecomposedOperator, options: dict) -> None:
     x, y = measured(problem, H)
     before = y.clone()
     posterior = restore(y, H, problem.denoiser(), noise=NOISE, samples=5, steps=6, **options)
@@ -301,7 +303,7 @@ def test_any_precision_is_taken(problem: GaussianProblem) -> None:
 
 
 BAD = {
-    "an unknown sampler": ({"sampler": "dps"}, "sampler: 'dps'; give one of pinned, ddrm"),
+    "an unknown sampler": ({"sampler": "none"}, "sampler: 'none'; give one of pinned"),
     "a faithful pinned one": ({"faithful": True}, "faithful"),
     "no samples": ({"samples": 0}, "samples"),
     "no steps": ({"steps": 0}, "steps"),

@@ -18,7 +18,7 @@ from certes.diffusion.noise import stream_seeds
 from certes.errors import InputError
 from certes.intervals.bounds import Bounds
 from certes.restoration.degradations import degrade
-from certes.restoration.operators import LinearOperator
+from certes.restoration.operators import DecomposedOperator
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Trial:
 
     name: str
     truth: Float[Tensor, "b c h w"]
-    operator: LinearOperator
+    operator: DecomposedOperator
     y: Float[Tensor, "b c_out h_out w_out"]
     restoration: Restoration
 
@@ -59,7 +59,7 @@ class Experiment:
 
 def degraded(
     truth: Float[Tensor, "b c h w"], task: Task, noise: float, seed: int, index: int
-) -> tuple[LinearOperator, Float[Tensor, "b c_out h_out w_out"]]:
+) -> tuple[DecomposedOperator, Float[Tensor, "b c_out h_out w_out"]]:
     """The operator for picture number `index`, and the measurement with noise of its own."""
     channels, height, width = truth.shape[1:]
     H = task.operator((channels, height, width), index)

@@ -23,6 +23,7 @@ class SamplerName(StrEnum):
     """Keys of ``certes.restoration.restore.SAMPLERS``."""
 
     PINNED = "pinned"
+    CONDITIONAL = "conditional"
     DDRM = "ddrm"
 
 

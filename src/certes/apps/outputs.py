@@ -18,7 +18,7 @@ from torch import Tensor
 from certes.data.pictures import find_pictures
 from certes.errors import InputError
 from certes.evaluation.report import Report, write_report
-from certes.restoration.operators import Inpaint, LinearOperator
+from certes.restoration.operators import DecomposedOperator, Inpaint
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def named_pictures(inputs: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def seen(y: Float[Tensor, "b c h w"], H: LinearOperator) -> Float[Tensor, "b c h w"]:
+def seen(y: Float[Tensor, "b c h w"], H: DecomposedOperator) -> Float[Tensor, "b c h w"]:
     """A measurement as panels show it: in [0, 1], NaN where nothing was measured."""
     shown = y.clamp(0, 1)
     return torch.where(H.mask, shown, torch.nan) if isinstance(H, Inpaint) else shown

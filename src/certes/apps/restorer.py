@@ -16,7 +16,7 @@ from certes.diffusion.solvers.state import State
 from certes.intervals.bounds import Bounds, Provenance
 from certes.intervals.quantiles import order_statistic
 from certes.networks.model import Model, load
-from certes.restoration.operators import LinearOperator
+from certes.restoration.operators import DecomposedOperator
 from certes.restoration.restore import restore
 
 
@@ -43,7 +43,7 @@ class Restorer:
     def __call__(
         self,
         y: Float[Tensor, " b *out"],
-        H: LinearOperator,
+        H: DecomposedOperator,
         noise: float,
         advance: Callable[[float], None],
     ) -> Restoration:

@@ -17,8 +17,8 @@ from certes.data.pictures import read_picture
 from certes.diffusion.noise import stream_seeds
 from certes.errors import InputError
 from certes.restoration import operators
-from certes.restoration.operators import LinearOperator
-from certes.restoration.restore import operator_label
+from certes.restoration.operators import DecomposedOperator
+from certes.restoration.request import operator_label
 
 Shape = tuple[int, int, int]
 
@@ -46,7 +46,7 @@ class Task:
     """
 
     name: TaskName
-    operator: Callable[[Shape, int], LinearOperator]
+    operator: Callable[[Shape, int], DecomposedOperator]
     nominal: Shape = (1, _NOMINAL_SIDE, _NOMINAL_SIDE)
     factor: int = 1
 
@@ -55,7 +55,7 @@ class Task:
         """The operator in words, as calibration cards have it; the same for every picture."""
         return operator_label(self.operator(self.nominal, 0))
 
-    def operator_behind(self, y: Float[Tensor, "b c h w"]) -> LinearOperator:
+    def operator_behind(self, y: Float[Tensor, "b c h w"]) -> DecomposedOperator:
         """The operator that made measurements of this shape."""
         channels, height, width = y.shape[1:]
         return self.operator((channels, height * self.factor, width * self.factor), 0)

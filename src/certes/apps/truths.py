@@ -10,7 +10,7 @@ from torch import Tensor
 
 from certes.data.pictures import Picture, find_pictures, read_picture
 from certes.errors import InputError
-from certes.restoration.operators import LinearOperator
+from certes.restoration.operators import DecomposedOperator
 
 Truths = Callable[[str], Picture | None]
 
@@ -39,7 +39,7 @@ def _truth_named(name: str, by_name: dict[str, Path], folder: Path) -> Picture:
     return read_picture(path)
 
 
-def fitting(truth: Picture, picture: Picture, H: LinearOperator) -> Float[Tensor, "c h w"]:
+def fitting(truth: Picture, picture: Picture, H: DecomposedOperator) -> Float[Tensor, "c h w"]:
     """The pixels of the truth, which the restoration of `picture` can be compared with.
 
     Raises: InputError when it has another size.

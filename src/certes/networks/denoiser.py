@@ -115,13 +115,18 @@ class NetworkDenoiser(Denoiser):
         t = self.schedule.time(-2 * ratio.log())
         return t, self.schedule.alpha(t), self.schedule.sigma(t)
 
-    @torch.no_grad()
     def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
         """``E[x_0 | x]`` and, where the network predicts it, the variance of every pixel.
+
+        The answer is part of a graph only if ``x`` asks for gradients.
 
         Raises:
             ModelError: if the pictures have another number of channels than the network.
         """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            return self._denoised(x, sigma)
+
+    def _denoised(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
         if x.shape[1] != self.channels:
             raise ModelError(
                 f"model: trained on {self.channels} channel(s), the picture has {x.shape[1]}; "

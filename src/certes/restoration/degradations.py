@@ -8,11 +8,11 @@ from torch import Tensor
 
 from certes.diffusion.noise import NoiseSource, stream_seeds
 from certes.errors import InputError
-from certes.restoration.operators import LinearOperator
+from certes.restoration.operators import Operator
 
 
 def degrade(
-    x: Float[Tensor, "b c h w"], H: LinearOperator, noise: float | Float[Tensor, " b"], seed: int
+    x: Float[Tensor, "b c h w"], H: Operator, noise: float | Float[Tensor, " b"], seed: int
 ) -> Float[Tensor, "b ..."]:
     """A measurement :math:`y = H x + sigma_y e` of each picture, not clipped.
 

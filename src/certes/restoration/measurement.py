@@ -1,7 +1,7 @@
-r"""A measurement seen in its operator's singular basis: one noisy look at every coefficient.
+r"""A measurement, and how it looks in its operator's singular basis.
 
 With :math:`H = U S V^T`, :math:`\bar x = V^T x` and :math:`\bar y_i = (U^T y)_i / s_i` (Kawar et
-al. 2022, arXiv:2201.11793, section 4),
+al. 2022, arXiv:2201.11793, section 4), it is one noisy look at every coefficient,
 
 .. math:: \bar y_i = \bar x_i + a_i e_i, \qquad a_i = \sigma_y / s_i,
 
@@ -16,11 +16,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.restoration.operators import LinearOperator
+from certes.restoration.operators.base import DecomposedOperator, Operator
 
 
 @dataclass(frozen=True)
 class Measurement:
+    """``y = H x + noise e``.
+
+    Args:
+        operator: ``H``.
+        y: the measurements.
+        noise: standard deviation, image units; one row for each measurement.
+        copies: how often the whole batch is repeated in it, one copy after another.
+    """
+
+    operator: Operator
+    y: Float[Tensor, "b ..."]
+    noise: Float[Tensor, " b"]
+    copies: int = 1
+
+    def repeat(self, copies: int) -> Measurement:
+        """The whole batch ``copies`` times, one copy after another."""
+        return Measurement(
+            self.operator,
+            self.y.repeat(copies, *[1] * (self.y.ndim - 1)),
+            self.noise.repeat(copies),
+            self.copies * copies,
+        )
+
+
+@dataclass(frozen=True)
+class SpectralMeasurement:
     """``y = H x + noise e`` in singular coordinates.
 
     Args:
@@ -30,22 +56,14 @@ class Measurement:
             were measured with the same noise.
     """
 
-    operator: LinearOperator
+    operator: DecomposedOperator
     values: Float[Tensor, "b n"]
     levels: Float[Tensor, "#b n"]
 
-    def repeat(self, count: int) -> Measurement:
-        """The whole batch ``count`` times, one copy after another."""
-        return Measurement(
-            self.operator,
-            self.values.repeat(count, 1),
-            self.levels if len(self.levels) == 1 else self.levels.repeat(count, 1),
-        )
-
 
 def measure(
-    operator: LinearOperator, y: Float[Tensor, " b *out"], noise: Float[Tensor, " b"]
-) -> Measurement:
+    operator: DecomposedOperator, y: Float[Tensor, " b *out"], noise: Float[Tensor, " b"]
+) -> SpectralMeasurement:
     """See measurements ``y`` of noise level ``noise`` (image units) in singular coordinates.
 
     Singular values that rounding cannot tell from zero count as zero.
@@ -59,4 +77,4 @@ def measure(
     if bool((noise == noise[0]).all()):
         noise = noise[:1]
     levels = torch.where(seen, noise.to(y)[:, None] / divisor, torch.inf)
-    return Measurement(operator, torch.where(seen, values, 0.0), levels)
+    return SpectralMeasurement(operator, torch.where(seen, values, 0.0), levels)

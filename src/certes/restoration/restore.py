@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,41 +17,31 @@ from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.noise import NoiseSource, stream_seeds
 from certes.diffusion.solvers.state import State
 from certes.errors import InputError
-from certes.intervals.bounds import Provenance
 from certes.intervals.posterior import Posterior, PosteriorBuilder, join
 from certes.networks.model import Model, load
 from certes.networks.tiling import fitted
-from certes.restoration.ddrm import official_levels, sample_ddrm
-from certes.restoration.measurement import Measurement, measure
-from certes.restoration.operators import LinearOperator
-from certes.restoration.posterior_sampler import noise_levels, sample_posterior
+from certes.restoration.covariances import COVARIANCES
+from certes.restoration.measurement import Measurement
+from certes.restoration.operators.base import Operator
+from certes.restoration.request import Request, checked, provenance_of
+from certes.restoration.samplers.ddrm import official_levels
 
 # Values in one batch; about 1 GB of memory on a CPU, where the network takes its own portions of
 # it, and 5 GB on a GPU with the bundled models.
 _BATCH_VALUES = {"cpu": 2**20, "cuda": 2**22}
 
 
-class Sampler(Protocol):
-    """A generator of states whose last one holds the samples."""
-
-    def __call__(
-        self, measurement: Measurement, denoiser: Denoiser, levels: Tensor, noise: NoiseSource
-    ) -> Iterator[State]: ...
-
-
-SAMPLERS: dict[str, Sampler] = {"pinned": sample_posterior, "ddrm": sample_ddrm}
-
-
 def restore(
-    y: Float[Tensor, " b *out"],
-    operator: LinearOperator,
+    y: Float[Tensor, " b *out"] | npt.NDArray[Any],
+    operator: Operator | Sequence[Operator],
     model: str | Denoiser,
     *,
     noise: float | Float[Tensor, " b"],
     samples: int = 16,
     steps: int = 20,
     seed: int = 0,
-    sampler: str = "pinned",
+    sampler: str | None = None,
+    covariance: str = "model",
     faithful: bool = False,
     keep_samples: bool = True,
     alpha: float = 0.1,
@@ -62,13 +52,16 @@ def restore(
 
     Args:
         y: measurements, image units ([0, 1]; noise may carry them outside), not clipped.
-        operator: ``H``.
+        operator: ``H``; or one for each measurement (masks or kernels that differ).
         model: a model name or folder, a loaded :class:`~certes.networks.Model`, or any denoiser.
         noise: standard deviation of the measurement noise, image units; one for all, or one each.
         samples: K, how many answers for each picture.
         steps: network calls for each answer.
         seed: the same seed gives a picture the same samples whatever batch it is in.
-        sampler: ``pinned`` (covariance-aware, calibrated) or ``ddrm`` (as published).
+        sampler: a key of :data:`certes.restoration.samplers.SAMPLERS`; by default the calibrated
+            one that suits the operator.
+        covariance: a key of :data:`certes.restoration.covariances.COVARIANCES`: what stands for
+            ``Cov[x_0 | x_t]``; ``jacobian`` works with every model, at several times the cost.
         faithful: with ``ddrm``, the official code's noise levels instead of an even grid.
         keep_samples: keep all samples, or (``False``) only mean, std and the quantiles for
             ``alpha``, in memory that does not grow with ``samples``.
@@ -81,33 +74,40 @@ def restore(
         ModelError: if the model does not fit the pictures.
     """
     prior = load(model) if isinstance(model, str) else model
-    y, levels = _checked(y, operator, noise, sampler, faithful)
-    device = device_of(prior, y)
-    size = _suitable(device, operator.n) if batch_size is None else batch_size
+    request = checked(y, operator, noise, sampler, covariance, faithful)
+    device = device_of(prior, request.y)
+    size = _suitable(device, request.operators[0].n) if batch_size is None else batch_size
     if min(samples, steps, size) < 1:
         raise InputError(
             f"samples, steps, batch_size: {samples}, {steps}, {batch_size}; give at least 1 of each"
         )
-    names, denoiser = _names(y), fitted(prior, operator.in_shape)
-    provenance = _provenance(prior, operator, levels, sampler + "-faithful" * faithful)
-    # DDRM is left as published.
-    inflation = 1.0 if sampler == "ddrm" else prior.inflation
+    method, names = request.method, _names(request.y)
+    denoiser = COVARIANCES[covariance](fitted(prior, request.operators[0].in_shape))
+    provenance = provenance_of(request, prior)
+    inflation = prior.inflation if method.posterior else 1.0
     parts: list[Posterior] = []
-    for group in _groups(levels, size):
-        part = measure(operator, y[group].to(device), levels[group])
-        grid = official_levels(steps) if faithful else noise_levels(part, steps)
+    for group in _groups(request, size):
+        part = _measurement(request, group, device)
+        view = method.view(part)
+        grid = official_levels(steps) if faithful else method.grid(view, steps)
         calls = len(grid) - 1
         builder = PosteriorBuilder(samples, keep_samples, alpha, prior.confined)
-        together = max(1, size // len(group))
+        together = samples if method.together else max(1, size // len(group))
         for first in range(0, samples, together):
             block = range(first, min(first + together, samples))
             keys = [f"{names[i]}/{k}" for k in block for i in group]
             source = NoiseSource(stream_seeds(seed, keys), device)
-            states = SAMPLERS[sampler](part.repeat(len(block)), denoiser, grid, source)
+            copies = method.view(part.repeat(len(block)))
+            states = method.draw(copies, denoiser, grid, source)
             builder.add(*_run(states, len(block), calls, callback))
         made = replace(provenance, steps=calls, samples=samples)
         parts.append(builder.build(made, inflation))
     return join(parts)
+
+
+def _measurement(request: Request, group: list[int], device: torch.device) -> Measurement:
+    y, noise = request.y[group].to(device), request.noise[group]
+    return Measurement(request.operators[group[0]], y, noise)
 
 
 def _suitable(device: torch.device, n: int) -> int:
@@ -134,14 +134,18 @@ def _run(
     return last.x.reshape(shape), (total / (calls - calls // 2)).reshape(shape)
 
 
-def _groups(levels: Float[Tensor, " b"], size: int) -> Iterator[list[int]]:
-    """Runs of pictures of one noise level (they share a grid), at most ``size`` long.
+def _groups(request: Request, size: int) -> Iterator[list[int]]:
+    """Runs of pictures of one operator and one noise level, at most ``size`` long.
 
-    Grouping by noise level keeps a picture's grid, hence its samples, its own affair.
+    They share a grid; grouping so keeps a picture's grid, hence its samples, its own affair.
     """
+    kinds = [
+        (id(operator), float(level))
+        for operator, level in zip(request.operators, request.noise, strict=True)
+    ]
     run: list[int] = []
-    for i, level in enumerate(map(float, levels)):
-        if run and (len(run) == size or level != float(levels[run[0]])):
+    for i, kind in enumerate(kinds):
+        if run and (len(run) == size or kind != kinds[run[0]]):
             yield run
             run = []
         run.append(i)
@@ -160,54 +164,3 @@ def _names(y: Tensor) -> list[str]:
         names.append(f"{digest}/{seen[digest]}")
         seen[digest] += 1
     return names
-
-
-def _checked(
-    y: Tensor,
-    operator: LinearOperator,
-    noise: float | Tensor,
-    sampler: str,
-    faithful: bool,
-) -> tuple[Float[Tensor, " b *out"], Float[Tensor, " b"]]:
-    if sampler not in SAMPLERS:
-        raise InputError(f"sampler: {sampler!r}; give one of {', '.join(SAMPLERS)}")
-    if faithful and sampler != "ddrm":
-        raise InputError("faithful: only sampler='ddrm' has an official version to be faithful to")
-    y = operator.observed(y)
-    if len(y) == 0 or not bool(torch.isfinite(y).all()):
-        raise InputError("y: empty, or not finite; remove NaN and infinite values (or mask them)")
-    # Not every caller is checked for types, and "auto" is what the command line says.
-    if not isinstance(noise, int | float | Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(
-            f"noise: {noise!r}; give a number, image units; certes.restoration.estimate_noise(y) "
-            "finds one"
-        )
-    levels = torch.as_tensor(noise, dtype=y.dtype)
-    if levels.ndim > 1 or levels.numel() not in (1, len(y)):
-        raise InputError(
-            f"noise: shape {tuple(levels.shape)}; give one number, or one for each of the "
-            f"{len(y)} measurements"
-        )
-    levels = levels.expand(len(y))
-    if not bool(torch.isfinite(levels).all()) or float(levels.min()) < 0:
-        raise InputError(f"noise: {noise}; give a standard deviation of 0 or more, image units")
-    return y, levels
-
-
-def _provenance(
-    prior: Denoiser, operator: LinearOperator, levels: Tensor, sampler: str
-) -> Provenance:
-    model = prior.hash if isinstance(prior, Model) else type(prior).__name__
-    same = bool((levels == levels[0]).all())
-    noise = round(float(levels[0]), 6) if same else None
-    return Provenance(model, operator_label(operator), noise, sampler)
-
-
-def operator_label(operator: LinearOperator) -> str:
-    """The operator in words: its parameters but not the picture's size, shares to the percent."""
-    parameters = {k: v for k, v in operator.describe().items() if k not in ("name", "shape")}
-    if "known" in parameters:
-        parameters["known"] = round(parameters["known"], 2)
-    return (
-        f"{operator.name} {json.dumps(parameters, sort_keys=True)}" if parameters else operator.name
-    )

@@ -9,7 +9,7 @@ Nothing here knows a model, a sampler or noise.
 
 from __future__ import annotations
 
-from certes.restoration.operators.base import LinearOperator
+from certes.restoration.operators.base import DecomposedOperator, LinearOperator, Operator
 from certes.restoration.operators.blur import Blur
 from certes.restoration.operators.colorize import Colorize
 from certes.restoration.operators.compressed_sensing import CompressedSensing
@@ -28,11 +28,13 @@ __all__ = [
     "Blur",
     "Colorize",
     "CompressedSensing",
+    "DecomposedOperator",
     "Denoise",
     "Dense",
     "Downsample",
     "Inpaint",
     "LinearOperator",
+    "Operator",
     "PerChannel",
     "SubsampledFourier",
     "SuperResolution",

@@ -15,7 +15,7 @@ from certes.restoration.operators.axes import (
     singular_values_and_vectors,
     stencil_matrix,
 )
-from certes.restoration.operators.base import LinearOperator, checked_shape
+from certes.restoration.operators.base import DecomposedOperator, checked_shape
 from certes.restoration.operators.delegated import Delegated
 from certes.restoration.operators.separable import Separable
 from certes.restoration.operators.spectral import CircularConvolution, CosineConvolution
@@ -91,7 +91,7 @@ def plane_of(kernel: Kernel) -> Float[Tensor, "a b"]:
 
 def _diagonalised(
     shape: tuple[int, int, int], kernel: Float[Tensor, "a b"], boundary: Boundary
-) -> LinearOperator:
+) -> DecomposedOperator:
     if boundary == "circular":
         return CircularConvolution(shape, kernel)
     if boundary == "reflect" and _is_symmetric(kernel):

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from certes.errors import InputError
 from certes.restoration.operators.axes import DenseAxis
-from certes.restoration.operators.base import LinearOperator, checked_shape
+from certes.restoration.operators.base import DecomposedOperator, checked_shape
 
 
-class Colorize(LinearOperator):
+class Colorize(DecomposedOperator):
     r"""A weighted sum of the channels of every pixel.
 
     .. math:: y_{ij} = \sum_c w_c x_{cij}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from certes.diffusion.bases import Basis, CosineBasis
 from certes.errors import InputError
-from certes.restoration.operators.base import LinearOperator, checked_shape
+from certes.restoration.operators.base import DecomposedOperator, checked_shape
 from certes.restoration.operators.delegated import Delegated
 from certes.restoration.operators.fourier import SubsampledFourier
 from certes.restoration.operators.frequencies import (
@@ -24,7 +24,7 @@ from certes.restoration.operators.selection import Selection
 Transform = Literal["hadamard", "dct", "fourier"]
 
 
-class SubsampledBasis(LinearOperator):
+class SubsampledBasis(DecomposedOperator):
     """Chosen coefficients of every channel in an orthonormal basis: s = 1, U = I.
 
     A measurement is (C, K), row by row of the mask.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.restoration.operators.base import LinearOperator
+from certes.restoration.operators.base import DecomposedOperator
 
 
-class Delegated(LinearOperator):
+class Delegated(DecomposedOperator):
     """Every map of the operator within.
 
     Args:
         inner: computes; chosen by the arguments of the operator around it.
     """
 
-    def __init__(self, inner: LinearOperator) -> None:
+    def __init__(self, inner: DecomposedOperator) -> None:
         super().__init__(inner.in_shape, inner.out_shape, inner.singular_values)
         self._inner = inner
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from certes.errors import InputError
 from certes.restoration.operators.axes import DenseAxis
-from certes.restoration.operators.base import LinearOperator, checked_shape
+from certes.restoration.operators.base import DecomposedOperator, checked_shape
 
 
-class Dense(LinearOperator):
+class Dense(DecomposedOperator):
     r""":math:`y = A x` with the pixels of x in the order (channel, row, column).
 
     Decomposed once, in float64, by LAPACK: :math:`O(n^3)` time and :math:`O(m^2 + n^2)` memory, the

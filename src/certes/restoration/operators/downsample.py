@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from certes.restoration.operators.base import LinearOperator, checked_shape
+from certes.restoration.operators.base import DecomposedOperator, checked_shape
 from certes.restoration.operators.blur import Kernel, numbers_of, plane_of
 from certes.restoration.operators.constants import Constant
 from certes.restoration.operators.selection import Selection
@@ -16,7 +16,7 @@ from certes.restoration.operators.spectral import Circulant, fft, hermitian, imp
 from certes.restoration.operators.super_resolution import check_factor
 
 
-class Downsample(LinearOperator):
+class Downsample(DecomposedOperator):
     r"""Circular convolution by any kernel, then one pixel of every ``factor`` x ``factor`` block.
 
     The pixel that stays is ((factor - 1) // 2, (factor - 1) // 2) of its block. With f the factor,
@@ -52,7 +52,7 @@ class Downsample(LinearOperator):
         response = impulse_response(plane_of(kernel), height, width).roll((back, back), (0, 1))
         transfer, mirror = _decomposed(_aliases(hermitian(fft.fft2(response)), factor), factor)
         self._mirror = Constant(torch.view_as_real(mirror))
-        self._coarse: LinearOperator = Circulant(
+        self._coarse: DecomposedOperator = Circulant(
             (channels, height // factor, width // factor), transfer
         )
         first = torch.zeros(height, width, dtype=torch.bool)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Complex, Float, Shaped
 from torch import Tensor
 
-from certes.restoration.operators.base import LinearOperator, checked_shape, padded
+from certes.restoration.operators.base import DecomposedOperator, checked_shape, padded
 from certes.restoration.operators.masks import checked_mask
 from certes.restoration.operators.selection import Places, Selection
 from certes.restoration.operators.spectral import (
@@ -20,7 +20,7 @@ from certes.restoration.operators.spectral import (
 )
 
 
-class SubsampledFourier(LinearOperator):
+class SubsampledFourier(DecomposedOperator):
     r"""Chosen coefficients of the unitary 2-D Fourier transform of every (real) channel.
 
     A measurement is (C, K, 2): real and imaginary parts (:func:`torch.view_as_complex` reads it) of

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.errors import InputError
-from certes.restoration.operators.base import LinearOperator, padded
+from certes.restoration.operators.base import DecomposedOperator, padded
 
 
-class PerChannel(LinearOperator):
+class PerChannel(DecomposedOperator):
     """One operator for each channel (or group of channels): H is block diagonal.
 
     Such as lateral colour, where each channel has a blur of its own. Coefficients and singular
@@ -30,7 +30,7 @@ class PerChannel(LinearOperator):
 
     name = "per-channel"
 
-    def __init__(self, operators: Sequence[LinearOperator]) -> None:
+    def __init__(self, operators: Sequence[DecomposedOperator]) -> None:
         self.operators = tuple(operators)
         if not self.operators:
             raise InputError("operators is empty; wanted one for each channel")
@@ -74,7 +74,7 @@ class PerChannel(LinearOperator):
         return self._each(lambda H, part: H.observed(part), parts)
 
     def _each(
-        self, step: Callable[[LinearOperator, Tensor], Tensor], parts: Sequence[Tensor]
+        self, step: Callable[[DecomposedOperator, Tensor], Tensor], parts: Sequence[Tensor]
     ) -> Float[Tensor, "b ..."]:
         return torch.cat([step(H, p) for H, p in zip(self.operators, parts, strict=True)], dim=1)
 

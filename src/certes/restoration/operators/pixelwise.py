@@ -7,10 +7,10 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.restoration.operators.base import LinearOperator
+from certes.restoration.operators.base import DecomposedOperator
 
 
-class Pixelwise(LinearOperator):
+class Pixelwise(DecomposedOperator):
     """Every pixel times a number of its own: U = V = I.
 
     Args:

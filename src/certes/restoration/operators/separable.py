@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.restoration.operators.axes import Axis
-from certes.restoration.operators.base import LinearOperator
+from certes.restoration.operators.base import DecomposedOperator
 
 
-class Separable(LinearOperator):
+class Separable(DecomposedOperator):
     r""":math:`H x = A_r x A_c^T` for every channel, where x is (H, W).
 
     With :math:`A = U S V^T` for each, the singular values are all products of one of the rows' and

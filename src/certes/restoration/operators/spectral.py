@@ -10,13 +10,13 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from certes.diffusion.bases import CosineBasis
-from certes.restoration.operators.base import LinearOperator
+from certes.restoration.operators.base import DecomposedOperator
 from certes.restoration.operators.constants import Constant, Placed
 
 fft = cast(Any, torch.fft)  # torch publishes no types for its transforms
 
 
-class CosineConvolution(LinearOperator):
+class CosineConvolution(DecomposedOperator):
     r"""Convolution by a kernel symmetric in both axes, each edge pixel repeated outwards (reflect).
 
     The DCT-II diagonalises it; its eigenvalues :math:`h_{kl}` may be negative, and a sign
@@ -47,7 +47,7 @@ class CosineConvolution(LinearOperator):
         return (self._basis.forward(y) * self._sign.beside(y)).flatten(1)
 
 
-class Circulant(LinearOperator):
+class Circulant(DecomposedOperator):
     r"""Multiplication by a transfer function :math:`\hat{h}` in the Fourier domain.
 
     The coefficients are those of the real, orthonormal, self-inverse Hartley transform,

@@ -28,30 +28,21 @@ from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.grids import log_sigma_grid
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.process import ddim_transition
-from certes.diffusion.solvers.sampling import SIGMA_MIN
 from certes.diffusion.solvers.state import State, steps_of
 from certes.restoration.conditional_mean import conditional_mean
-from certes.restoration.measurement import Measurement
+from certes.restoration.measurement import SpectralMeasurement
+from certes.restoration.samplers.levels import SIGMA_MAX, finest_level
 
 Coefficients = Float[Tensor, "b n"]
-
-# Image units: nothing of a picture is left to see. (Its mean brightness, which is, comes from the
-# measurement, so that this is lower than where sampling without one must start.)
-SIGMA_MAX = 5.0
-# The last step adds no noise, so it must be short against what the measurement leaves open.
-_SIGMA_MIN_SHARE = 1 / 8
-_SIGMA_MIN_FLOOR = 0.0002
 
 # A look whose noise is within this factor of the path's own adds nothing but a division by zero.
 _INFORMATIVE = 0.999
 
 
-def noise_levels(measurement: Measurement, steps: int) -> Float[Tensor, " steps_and_end"]:
+def noise_levels(measurement: SpectralMeasurement, steps: int) -> Float[Tensor, " steps_and_end"]:
     """The grid, from the level at which the measurement leaves something open, then 0."""
     a = measurement.levels
-    noisy = a[a > 0]  # what was measured without noise stays as it was measured
-    finest = _SIGMA_MIN_SHARE * float(noisy.min()) if noisy.numel() else SIGMA_MIN
-    end = min(max(finest, _SIGMA_MIN_FLOOR), SIGMA_MIN)
+    end = finest_level(a)
     start = float(a.max().clamp(2 * end, SIGMA_MAX))
     levels = log_sigma_grid(start, end, steps)
     # exp(log(start)) may fall short of start by a rounding error; the measurement would be missed.
@@ -59,8 +50,8 @@ def noise_levels(measurement: Measurement, steps: int) -> Float[Tensor, " steps_
     return levels
 
 
-def sample_posterior(
-    measurement: Measurement,
+def sample_pinned(
+    measurement: SpectralMeasurement,
     denoiser: Denoiser,
     levels: Float[Tensor, " steps_and_end"],
     noise: NoiseSource,
@@ -101,7 +92,7 @@ def sample_posterior(
 
 def _estimate(
     denoiser: Denoiser,
-    measurement: Measurement,
+    measurement: SpectralMeasurement,
     x: Float[Tensor, "b c h w"],
     path: Coefficients,
     sigma: float,
@@ -123,7 +114,7 @@ def _estimate(
 
 
 def _pin(
-    measurement: Measurement, free: Coefficients, sigma: Tensor, fresh: Coefficients
+    measurement: SpectralMeasurement, free: Coefficients, sigma: Tensor, fresh: Coefficients
 ) -> Tensor:
     """The path at ``sigma``: measurement plus fresh noise where that is noisier, else ``free``."""
     a, sigma = measurement.levels, sigma.to(free)

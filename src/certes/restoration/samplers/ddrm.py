@@ -28,7 +28,7 @@ from certes.diffusion.noise import NoiseSource
 from certes.diffusion.schedules import linear_betas
 from certes.diffusion.solvers.state import State, steps_of
 from certes.errors import InputError
-from certes.restoration.measurement import Measurement
+from certes.restoration.measurement import SpectralMeasurement
 
 Coefficients = Float[Tensor, "b n"]
 
@@ -54,7 +54,7 @@ def official_levels(steps: int, scale: float = 0.5) -> Float[Tensor, " steps_and
 
 
 def sample_ddrm(
-    measurement: Measurement,
+    measurement: SpectralMeasurement,
     denoiser: Denoiser,
     levels: Float[Tensor, " steps_and_end"],
     noise: NoiseSource,
@@ -84,7 +84,7 @@ def sample_ddrm(
         yield State(float(s), operator.V(path), estimate)
 
 
-def _start(measurement: Measurement, sigma: Tensor, noise: NoiseSource) -> Coefficients:
+def _start(measurement: SpectralMeasurement, sigma: Tensor, noise: NoiseSource) -> Coefficients:
     a, operator, sigma = measurement.levels, measurement.operator, sigma.to(measurement.levels)
     fresh = noise.normal((operator.n,), a.dtype)
     grey = torch.full((1, *operator.in_shape), 0.5, dtype=a.dtype, device=a.device)
@@ -93,7 +93,7 @@ def _start(measurement: Measurement, sigma: Tensor, noise: NoiseSource) -> Coeff
 
 
 def _step(
-    measurement: Measurement,
+    measurement: SpectralMeasurement,
     x0: Coefficients,
     direction: Coefficients,
     s: Tensor,

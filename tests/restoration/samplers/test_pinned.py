@@ -13,14 +13,16 @@ from certes.diffusion.denoiser import Denoised, Denoiser
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.problems import GaussianProblem, MixtureProblem
 from certes.diffusion.problems.linear import condition
-from certes.restoration import conditional_mean, posterior_sampler
-from certes.restoration.ddrm import official_levels, sample_ddrm
-from certes.restoration.measurement import Measurement, measure
-from certes.restoration.operators import Blur, Denoise, Inpaint, LinearOperator, SuperResolution
+from certes.diffusion.solvers.sampling import SIGMA_MIN
+from certes.restoration import conditional_mean
+from certes.restoration.measurement import SpectralMeasurement, measure
+from certes.restoration.operators import Blur, DecomposedOperator, Denoise, Inpaint, SuperResolution
 from certes.restoration.operators.kernels import gaussian_kernel
-from certes.restoration.posterior_sampler import noise_levels, sample_posterior
+from certes.restoration.samplers import levels, pinned
+from certes.restoration.samplers.ddrm import official_levels, sample_ddrm
+from certes.restoration.samplers.pinned import noise_levels, sample_pinned
 
-from .laws import field, last, law
+from ..laws import field, last, law, repeated
 
 Z = 1.6448536269514722  # of a nominal 90 % interval
 NOISE = 0.05
@@ -36,15 +38,15 @@ def exact_solves(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def wide_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ends of the grid whose own share of the error does not show."""
-    monkeypatch.setattr(posterior_sampler, "SIGMA_MAX", 20.0)
-    monkeypatch.setattr(posterior_sampler, "SIGMA_MIN", 5e-4)
+    monkeypatch.setattr(pinned, "SIGMA_MAX", 20.0)
+    monkeypatch.setattr(levels, "SIGMA_MIN", 5e-4)
 
 
 def some_mask(side: int) -> Tensor:
     return torch.rand(side, side, generator=torch.Generator().manual_seed(1)) < 0.4
 
 
-def tasks(side: int) -> dict[str, LinearOperator]:
+def tasks(side: int) -> dict[str, DecomposedOperator]:
     shape = (1, side, side)
     return {
         "inpaint": Inpaint(shape, some_mask(side)),
@@ -59,8 +61,8 @@ every_task = pytest.mark.parametrize("task", tasks(4))
 
 
 def posed(
-    problem: GaussianProblem, H: LinearOperator, noise: float
-) -> tuple[Measurement, Tensor, Tensor]:
+    problem: GaussianProblem, H: DecomposedOperator, noise: float
+) -> tuple[SpectralMeasurement, Tensor, Tensor]:
     """A measurement of a draw from the problem; mean (n,) and covariance of its posterior."""
     e = torch.randn(1, *H.out_shape, generator=torch.Generator().manual_seed(3)).double()
     y = H(problem.sample(1, 7)) + noise * e
@@ -70,11 +72,15 @@ def posed(
 
 
 def errors(
-    problem: GaussianProblem, measurement: Measurement, mean: Tensor, covariance: Tensor, steps: int
+    problem: GaussianProblem,
+    measurement: SpectralMeasurement,
+    mean: Tensor,
+    covariance: Tensor,
+    steps: int,
 ) -> tuple[float, float]:
     """Of the mean, in posterior deviations, and of the covariance, relative."""
     levels = noise_levels(measurement, steps)
-    m, c = law(sample_posterior, measurement, problem.denoiser(), levels)
+    m, c = law(sample_pinned, measurement, problem.denoiser(), levels)
     shift = (m - mean).abs().max() / covariance.diagonal().max().sqrt()
     return float(shift), float((c - covariance).norm() / covariance.norm())
 
@@ -121,7 +127,7 @@ def test_coefficients_of_every_noise_level_at_once() -> None:
     weighted = torch.eye(8, dtype=torch.float64)[seen] / a[0, seen, None]
     prior = problem.mean.flatten(), problem.covariance
     exact = condition(*prior, weighted, looks[:, seen] / a[:, seen], 1.0)
-    measurement = Measurement(Denoise(shape), looks, a)
+    measurement = SpectralMeasurement(Denoise(shape), looks, a)
     known = measurement, exact.mean.flatten(), exact.covariance
     (_, coarse), (shift, fine) = (errors(problem, *known, steps) for steps in (30, 120))
     assert shift < 5e-3  # the look at noise 30 is all but ignored
@@ -133,7 +139,7 @@ def test_coefficients_of_every_noise_level_at_once() -> None:
 def test_nothing_measured_draws_from_the_prior() -> None:
     problem = field((1, 2, 3), 0.2, 1.0, mean=0.3)
     blind = torch.zeros(1, 6, dtype=torch.float64)
-    measurement = Measurement(Denoise((1, 2, 3)), blind, blind + torch.inf)
+    measurement = SpectralMeasurement(Denoise((1, 2, 3)), blind, blind + torch.inf)
     shift, spread = errors(
         problem, measurement, problem.mean.flatten(), problem.covariance, steps=80
     )
@@ -186,7 +192,7 @@ def test_twenty_steps_are_calibrated_on_fields(task: str, tau: float) -> None:
     problem = field((1, 8, 8), tau, 2.0)
     measurement, *exact = posed(problem, tasks(8)[task], NOISE)
     levels, denoiser = noise_levels(measurement, 20), problem.denoiser()
-    assert calibrated(law(sample_posterior, measurement, denoiser, levels), *exact)
+    assert calibrated(law(sample_pinned, measurement, denoiser, levels), *exact)
 
 
 @every_field
@@ -204,7 +210,7 @@ def test_one_variance_for_all_directions_fails_the_same_check() -> None:
     problem = field((1, 8, 8), 0.15, 2.0)
     measurement, mean, covariance = posed(problem, tasks(8)["inpaint"], NOISE)
     levels, denoiser = noise_levels(measurement, 20), WithoutSpectrum(problem.denoiser())
-    answers = law(sample_posterior, measurement, denoiser, levels)
+    answers = law(sample_pinned, measurement, denoiser, levels)
     assert not calibrated(answers, mean, covariance)
     ratio = (answers[1].diagonal() / covariance.diagonal()).sqrt().mean()
     assert ratio > 1.2
@@ -217,11 +223,11 @@ def test_twenty_steps_are_calibrated_on_scalars(tau: float) -> None:
     shape, a = (1, 1, 3), torch.tensor([[math.inf, 0.05, 0.2]], dtype=torch.float64)
     white = GaussianProblem(torch.full(shape, 0.5), tau**2 * torch.eye(3))
     looks = torch.tensor([[0.0, 0.5 + tau, 0.5 - tau]], dtype=torch.float64)
-    measurement = Measurement(Denoise(shape), looks, a)
+    measurement = SpectralMeasurement(Denoise(shape), looks, a)
     gain = tau**2 / (tau**2 + a[0] ** 2)
     mean, variance = 0.5 + gain * (looks[0] - 0.5), tau**2 * (1 - gain)
     levels = noise_levels(measurement, 20)
-    answers, covariance = law(sample_posterior, measurement, white.denoiser(), levels)
+    answers, covariance = law(sample_pinned, measurement, white.denoiser(), levels)
     ddrm, narrow = law(sample_ddrm, measurement, white.denoiser(), official_levels(20))
     for i in range(3):
         exact = mean[i : i + 1], variance[i : i + 1].diag()
@@ -246,7 +252,9 @@ def draw(sampler: object, problem: MixtureProblem, y: Tensor, steps: int, count:
     official = sampler is sample_ddrm
     levels = official_levels(steps) if official else noise_levels(measurement, steps)
     noise = NoiseSource(range(count))
-    return last(sampler(measurement.repeat(count), problem.denoiser(), levels, noise)).x.flatten(1)
+    return last(sampler(repeated(measurement, count), problem.denoiser(), levels, noise)).x.flatten(
+        1
+    )
 
 
 def sliced_distance(one: Tensor, other: Tensor) -> float:
@@ -267,7 +275,7 @@ def test_denoising_is_exact_whatever_the_prior(mixture: MixtureProblem) -> None:
         mixture.posterior_sample(y, Denoise(PAIR), 0.2, count, seed).flatten(1) for seed in (0, 1)
     )
     limit = 2 * sliced_distance(exact, again)
-    assert sliced_distance(draw(sample_posterior, mixture, y, 50, count), exact) < limit
+    assert sliced_distance(draw(sample_pinned, mixture, y, 50, count), exact) < limit
     # Negative controls: DDRM, and the Gaussian with the right mean and covariance.
     assert sliced_distance(draw(sample_ddrm, mixture, y, 50, count), exact) > 2 * limit
     root = torch.linalg.cholesky(exact.T.cov())
@@ -289,16 +297,16 @@ class Recording(Denoiser):
         return self.denoiser.covariance(denoised, sigma)
 
 
-@pytest.mark.parametrize("sampler", [sample_posterior, sample_ddrm])
+@pytest.mark.parametrize("sampler", [sample_pinned, sample_ddrm])
 def test_one_network_call_for_each_step(sampler: object) -> None:
     assert callable(sampler)
     problem = field((1, 4, 4), 0.15, 1.5)
     measurement, *_ = posed(problem, tasks(4)["inpaint"], NOISE)
-    single = Measurement(
+    single = SpectralMeasurement(
         measurement.operator, measurement.values.float(), measurement.levels.float()
     )
     levels, denoiser = noise_levels(single, 7), Recording(problem.denoiser())
-    states = list(sampler(single.repeat(3), denoiser, levels, NoiseSource(range(3))))
+    states = list(sampler(repeated(single, 3), denoiser, levels, NoiseSource(range(3))))
     assert [len(x) for x in denoiser.asked] == [3] * 7
     assert [state.t for state in states] == levels[1:].tolist()
     assert all(type(state.t) is float for state in states)
@@ -311,7 +319,7 @@ def test_the_last_step_ends_at_its_estimate() -> None:
     problem = field((1, 4, 4), 0.15, 1.5)
     measurement, *_ = posed(problem, tasks(4)["deblur"], NOISE)
     levels = noise_levels(measurement, 5)
-    end = last(sample_posterior(measurement, problem.denoiser(), levels, NoiseSource([0])))
+    end = last(sample_pinned(measurement, problem.denoiser(), levels, NoiseSource([0])))
     torch.testing.assert_close(end.x, end.estimate)
 
 
@@ -322,7 +330,7 @@ def test_noise_free_measurements_are_reproduced(task: str) -> None:
     x = problem.sample(2, 7).float()
     measurement = measure(H, H(x), torch.zeros(2))
     levels = noise_levels(measurement, 20)
-    end = last(sample_posterior(measurement, problem.denoiser(), levels, NoiseSource([0, 1])))
+    end = last(sample_pinned(measurement, problem.denoiser(), levels, NoiseSource([0, 1])))
     assert (H(end.x) - H(x)).abs().max() < 5e-4
 
 
@@ -336,7 +344,7 @@ def test_the_grid_opens_at_the_measurement_to_the_last_bit(dtype: torch.dtype) -
         measurement = measure(Denoise(PAIR), y, noise[None])
         levels, denoiser = noise_levels(measurement, 4), Recording(problem.denoiser())
         assert float(levels[0]) == float(noise)
-        next(sample_posterior(measurement, denoiser, levels, NoiseSource([0])))
+        next(sample_pinned(measurement, denoiser, levels, NoiseSource([0])))
         assert torch.equal(denoiser.asked[0], y)
 
 
@@ -346,12 +354,12 @@ def test_grids_stay_within_what_pictures_can_show() -> None:
     levels = noise_levels(holes, 6)
     assert len(levels) == 7
     assert levels[[0, -2, -1]].tolist() == [
-        posterior_sampler.SIGMA_MAX,
-        pytest.approx(posterior_sampler.SIGMA_MIN),
+        pinned.SIGMA_MAX,
+        pytest.approx(SIGMA_MIN),
         0.0,
     ]
     exact = measure(Denoise((1, 4, 4)), torch.zeros(1, 1, 4, 4), torch.tensor([0.0]))
-    assert float(noise_levels(exact, 3)[0]) == pytest.approx(2 * posterior_sampler.SIGMA_MIN)
+    assert float(noise_levels(exact, 3)[0]) == pytest.approx(2 * SIGMA_MIN)
 
 
 def test_a_picture_does_not_depend_on_its_batch_mates(mixture: MixtureProblem) -> None:
@@ -362,8 +370,8 @@ def test_a_picture_does_not_depend_on_its_batch_mates(mixture: MixtureProblem) -
     )
     measurement = measure(H, y, torch.tensor([0.0, 0.01, 0.1, 0.3], dtype=torch.float64))
     levels, denoiser = noise_levels(measurement, 10), mixture.denoiser()
-    together = last(sample_posterior(measurement, denoiser, levels, NoiseSource(range(4)))).x
+    together = last(sample_pinned(measurement, denoiser, levels, NoiseSource(range(4)))).x
     for i in range(4):
-        one = Measurement(H, measurement.values[i : i + 1], measurement.levels[i : i + 1])
-        alone = last(sample_posterior(one, denoiser, levels, NoiseSource([i]))).x
+        one = SpectralMeasurement(H, measurement.values[i : i + 1], measurement.levels[i : i + 1])
+        alone = last(sample_pinned(one, denoiser, levels, NoiseSource([i]))).x
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-10, atol=1e-12)

@@ -12,11 +12,11 @@ from torch import Tensor
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.problems import GaussianProblem
 from certes.errors import InputError
-from certes.restoration.ddrm import official_levels, sample_ddrm
-from certes.restoration.measurement import Measurement
+from certes.restoration.measurement import SpectralMeasurement
 from certes.restoration.operators import Denoise
+from certes.restoration.samplers.ddrm import official_levels, sample_ddrm
 
-from .laws import field, last, law
+from ..laws import field, last, law, repeated
 
 Z = 1.6448536269514722  # of a nominal 90 % interval
 
@@ -53,8 +53,8 @@ LEVELS = torch.tensor([[torch.inf, 0.4, S, 0.1, 0.0, 0.9]], dtype=torch.float64)
 LOOKS = torch.tensor([[0.0, 0.7, 0.2, 0.9, 0.4, 0.5]], dtype=torch.float64)
 
 
-def measurement() -> Measurement:
-    return Measurement(Denoise(SHAPE), LOOKS, LEVELS)
+def measurement() -> SpectralMeasurement:
+    return SpectralMeasurement(Denoise(SHAPE), LOOKS, LEVELS)
 
 
 @pytest.mark.parametrize(("eta", "eta_b"), [(0.85, 1.0), (0.3, 0.6)])
@@ -99,7 +99,7 @@ def coverage(tau: float, steps: int, eta: float) -> list[float]:
 
     def answers(y: float) -> tuple[Tensor, Tensor]:
         looks = torch.full((1, 3), y, dtype=torch.float64)
-        seen = Measurement(Denoise(shape), looks, SCALARS)
+        seen = SpectralMeasurement(Denoise(shape), looks, SCALARS)
         return law(sample_ddrm, seen, white.denoiser(), official_levels(steps), eta=eta)
 
     (low, covariance), (high, _) = answers(0.5), answers(1.5)
@@ -151,7 +151,7 @@ def test_drawn_answers_have_the_law_that_was_computed() -> None:
     count, problem, levels = 2000, field(SHAPE, 0.2, 1.0), official_levels(20)
     mean, covariance = law(sample_ddrm, measurement(), problem.denoiser(), levels)
     states = sample_ddrm(
-        measurement().repeat(count), problem.denoiser(), levels, NoiseSource(range(count))
+        repeated(measurement(), count), problem.denoiser(), levels, NoiseSource(range(count))
     )
     drawn = last(states).x.flatten(1)
     spread = covariance.diagonal().sqrt()
@@ -162,7 +162,7 @@ def test_drawn_answers_have_the_law_that_was_computed() -> None:
 
 def test_a_grid_that_starts_at_the_measurement_starts_with_it() -> None:
     """Denoising on an even grid begins at the noise of the measurement itself."""
-    known = Measurement(Denoise(SHAPE), LOOKS, torch.full_like(LEVELS, T))
+    known = SpectralMeasurement(Denoise(SHAPE), LOOKS, torch.full_like(LEVELS, T))
     levels = torch.tensor([T, 0.0], dtype=torch.float64)
     problem = field(SHAPE, 0.2, 1.0)
     (state,) = sample_ddrm(known, problem.denoiser(), levels, NoiseSource([5]))
