@@ -1,6 +1,8 @@
 """Train a prior on one GPU, in as many calls as it takes; record its speed and its likelihood.
 
     python benchmarks/gpu/train_prior.py --data nuclei/train/images --out run
+    python benchmarks/gpu/train_prior.py --preset photo --out run --data bsds500/train bsds500/test \
+        --source "BSDS500, train and test" --licence "research use; weights with that note"
     python benchmarks/gpu/train_prior.py --preset cifar10-fast --steps 40000 --out run \
         --data cifar10/train-0*.webp --test cifar10/test-0*.webp --sheet 32
 
@@ -48,8 +50,9 @@ NUCLEI = "BBBC038 (2018 Data Science Bowl), stage 1, train"
 def main() -> None:
     arguments = parse()
     config = configured(arguments)
+    grey = config.unet().in_channels == 1
     data = PatchDataset(
-        load(arguments.data, arguments.sheet), config.patch, config.busy,
+        load(arguments.data, arguments.sheet, grey), config.patch, config.busy,
         symmetries=config.symmetries,
     )  # fmt: skip
     run = Run(config, data, arguments.out, resume=True)
@@ -60,7 +63,7 @@ def main() -> None:
     denoiser, model = run.averaged(), arguments.out / "model"
     publish(denoiser, data, model, card(arguments, config, run.step, len(data)))
     if arguments.test:
-        held_out = load(arguments.test, arguments.sheet)[: arguments.test_pictures]
+        held_out = load(arguments.test, arguments.sheet, grey)[: arguments.test_pictures]
         bounds = measure_bits(denoiser, held_out, arguments.levels, arguments.test_batch)
         print_bits(bounds, len(held_out))
         found = {name: bound.to_dict() for name, bound in bounds.items()}
@@ -96,13 +99,13 @@ def configured(arguments: argparse.Namespace) -> TrainingConfig:
     )
 
 
-def load(paths: list[Path], sheet: int | None) -> list[Tensor]:
-    """(C, H, W) uint8 pictures of files and folders."""
+def load(paths: list[Path], sheet: int | None, grey: bool) -> list[Tensor]:
+    """(C, H, W) uint8 pictures of files and folders, the latter in grey if asked."""
     files = list(chain.from_iterable([p] if p.is_file() else sorted(p.iterdir()) for p in paths))
     if sheet:
         return [picture for path in files for picture in read_sheet(path, sheet)]
     if [path for path in paths if path.is_dir()] == paths:
-        return [picture for path in paths for picture in load_folder(path)]
+        return [picture for path in paths for picture in load_folder(path, grey=grey)]
     return [(read_picture(path).pixels * 255).round().to(torch.uint8) for path in files]
 
 

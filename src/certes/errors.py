@@ -17,3 +17,7 @@ class ModelError(CertesError):
 
 class CalibrationError(CertesError):
     """A guarantee cannot be given: too few images, or a card applied where it does not hold."""
+
+
+class CertesWarning(UserWarning):
+    """Something that is probably not meant, and what it means for the answer."""

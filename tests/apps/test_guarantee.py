@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from certes.apps.cards import find_card
-from certes.apps.options import SamplerName, SamplingOptions, TaskName, TaskOptions
+from certes.apps.options import DEFAULT_NOISE, SamplerName, SamplingOptions, TaskName, TaskOptions
 from certes.apps.restorer import load_restorer
 from certes.apps.tasks import make_task
 from certes.intervals.cards import Calibration
@@ -41,21 +41,22 @@ def test_card_says_what_it_holds_for(card: Path, own_model: Path) -> None:
     """What is foreseen before the first network call is what the bounds said of themselves."""
     sampling = SamplingOptions(str(own_model), 2, 2, 0.5, 0, SamplerName.PINNED, "cpu")
     task = make_task(TaskOptions(TaskName.DENOISE))
-    foreseen = load_restorer(sampling).provenance(task.label, 0.1)
+    foreseen = load_restorer(sampling).provenance(task.operator(task.nominal, 0), 0.1)
     assert Calibration.load(card).provenance == foreseen
 
 
-@pytest.mark.parametrize("task", TaskName)
+@pytest.mark.parametrize("task", [t for t in TaskName if t is not TaskName.COLORIZE])
 def test_provenance_is_foreseen_for_every_task(
     certes: Certes, model: Path, folder: Path, tmp_path: Path, task: TaskName
 ) -> None:
     path = tmp_path / "card.json"
-    settings = ("--task", task, *LOOSE, "--delta", 0.4, "--crop", 32, *FEW, "--sampler", "ddrm")
+    settings = ("--task", task, *LOOSE, "--delta", 0.4, "--crop", 32, *FEW)
     made = certes("calibrate", *settings, "--model", model, "--data", folder, "--out", path)
     assert made.code == 0, made
-    sampling = SamplingOptions(str(model), 2, 2, 0.5, 0, SamplerName.DDRM, "cpu")
-    noise = 0.1 if task is TaskName.DENOISE else 0.02
-    foreseen = load_restorer(sampling).provenance(make_task(TaskOptions(task)).label, noise)
+    sampling = SamplingOptions(str(model), 2, 2, 0.5, 0, None, "cpu")
+    made_task = make_task(TaskOptions(task))
+    H = made_task.operator(made_task.nominal, 0)
+    foreseen = load_restorer(sampling).provenance(H, DEFAULT_NOISE[task])
     assert find_card(path, str(model), foreseen) == Calibration.load(path)
 
 
@@ -154,14 +155,16 @@ def test_too_few_pictures_are_refused_before_any_work(
     assert not (tmp_path / "card.json").exists()
 
 
-def test_channels_of_a_picture_are_one_group(certes: Certes, model: Path, tmp_path: Path) -> None:
+def test_a_colour_picture_is_one_picture(certes: Certes, model: Path, tmp_path: Path) -> None:
+    """Also for a grey model; a card says that it judged colours."""
     (tmp_path / "rgb").mkdir()
     for i in range(4):
         save(tmp_path / "rgb" / f"{i}.png", torch.rand(3, 16, 16))
     arguments = (*NOISY, *LOOSE, "--delta", 0.4, "--crop", 16, *FEW, "--model", model, "--json")
     path = tmp_path / "card.json"
     card = certes("calibrate", *arguments, "--data", tmp_path / "rgb", "--out", path).json
-    assert (card["n"], card["images"], card["grouped"]) == (4, 12, True)
+    assert (card["n"], card["images"], card["grouped"]) == (4, 4, False)
+    assert card["provenance"]["model"].endswith("/opponent")
 
 
 def test_verify_a_card(

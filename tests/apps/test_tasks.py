@@ -74,20 +74,27 @@ def test_mask_saved_as_colours(tmp_path: Path) -> None:
         TaskOptions(TaskName.DENOISE),
         TaskOptions(TaskName.SUPER_RESOLVE, factor=2, kernel="bicubic"),
         TaskOptions(TaskName.INPAINT, missing=0.8),
+        TaskOptions(TaskName.SUPER_RESOLVE, factor=2, kernel="gaussian:1"),
         TaskOptions(TaskName.DEBLUR, kernel="gaussian:1.3"),
+        TaskOptions(TaskName.DEBLUR, kernel="anisotropic:1,2"),
+        TaskOptions(TaskName.DEBLUR, kernel="motion:5,30"),
+        TaskOptions(TaskName.COLORIZE),
+        TaskOptions(TaskName.COMPRESSED_SENSING, ratio=0.5),
+        TaskOptions(TaskName.JPEG, quality=30),
     ],
 )
 def test_label_is_enough_to_repeat_a_task(options: TaskOptions) -> None:
     task = make_task(options)
     again = task_of_label(task.label)
-    assert (again.label, again.factor) == (task.label, task.factor)
-    x = torch.rand(1, *SHAPE)
-    assert torch.equal(again.operator(SHAPE, 5)(x), task.operator(SHAPE, 5)(x))
+    assert (again.label, again.behind(SHAPE)) == (task.label, task.behind(SHAPE))
+    shape = (task.nominal[0], *SHAPE[1:])
+    x = torch.rand(1, *shape)
+    assert torch.equal(again.operator(shape, 5)(x), task.operator(shape, 5)(x))
 
 
 def test_label_of_an_unknown_operator() -> None:
-    with pytest.raises(InputError, match="operator 'colorize' is not one"):
-        task_of_label("colorize")
+    with pytest.raises(InputError, match="operator 'tomography' is not one"):
+        task_of_label("tomography")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,11 @@ def test_label_of_an_unknown_operator() -> None:
     [
         (TaskOptions(TaskName.DENOISE, factor=2), "factor: --task denoise takes none of these"),
         (TaskOptions(TaskName.DEBLUR, missing=0.5), "missing: --task deblur takes --kernel;"),
-        (TaskOptions(TaskName.SUPER_RESOLVE, kernel="gaussian:2"), "wanted 'box' or 'bicubic'"),
+        (TaskOptions(TaskName.SUPER_RESOLVE, kernel="motion:5,30"), "super-resolve takes box, bic"),
+        (TaskOptions(TaskName.DEBLUR, kernel="motion:5"), "give .*motion:LENGTH,ANGLE"),
+        (TaskOptions(TaskName.DEBLUR, kernel="auto"), "auto estimates a blur from a blurred pic"),
+        (TaskOptions(TaskName.COMPRESSED_SENSING, ratio=1.5), "ratio: 1.5"),
+        (TaskOptions(TaskName.DENOISE, quality=5), "quality: --task denoise takes none of these"),
         (TaskOptions(TaskName.DEBLUR, kernel="motion"), "kernel: 'motion'; give gaussian:SIGMA"),
         (TaskOptions(TaskName.DEBLUR, kernel="gaussian:x"), "give gaussian:SIGMA"),
         (TaskOptions(TaskName.DEBLUR, kernel="gaussian:-1"), "sigma is -1.0; wanted a positive"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from certes.data.patches import PatchDataset, load_folder
+from certes.data.pictures import Picture, write_picture
 from certes.errors import InputError
 
 TRAIN = Path(__file__).parent / "nuclei-train"
@@ -95,6 +96,17 @@ def test_folder_is_read_as_8_bit() -> None:
     pictures = load_folder(TRAIN, told.append)
     assert len(pictures) == sum(told) == 12
     assert {(p.dtype, p.shape) for p in pictures} == {(torch.uint8, (1, 256, 256))}
+
+
+def test_colours_are_read_as_luminance_where_grey_is_asked_for(tmp_path: Path) -> None:
+    colours = torch.tensor([1.0, 0.0, 0.0, 0.2]), torch.tensor([0.0, 1.0, 0.0, 0.2])
+    pixels = torch.stack([*colours, torch.tensor([0.0, 0.0, 1.0, 0.2])])[:, None, :]
+    pixels = pixels.repeat_interleave(8, 1).repeat_interleave(2, 2)
+    write_picture(tmp_path / "a.png", pixels, Picture("a", pixels, None, "uint8"))
+    (colour,), (grey,) = load_folder(tmp_path), load_folder(tmp_path, grey=True)
+    assert (colour.shape, grey.shape) == ((3, 8, 8), (1, 8, 8))
+    # 255 times .299, .587 and .114 (ITU-R BT.601), and a grey pixel as it is.
+    assert grey[0, 0, ::2].tolist() == [76, 150, 29, 51]
 
 
 @pytest.mark.parametrize(

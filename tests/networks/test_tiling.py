@@ -84,7 +84,7 @@ def test_no_variance_stays_no_variance() -> None:
 @pytest.mark.parametrize("overlap", [1, 2, 5])
 def test_neighbours_overlap_and_reach_the_end(tile: int, overlap: int) -> None:
     for side in range(1, 90):
-        starts = tiling._starts(side, tile, overlap)
+        starts = tiling.starts(side, tile, overlap)
         assert starts[0] == 0
         assert starts[-1] + tile == max(side, tile)
         steps = [b - a for a, b in pairwise(starts)]
@@ -100,7 +100,7 @@ def test_a_local_answer_is_unchanged_where_tiles_see_enough() -> None:
     difference = (TiledDenoiser(denoiser, tile, 6)(x, SIGMA).mean - denoiser(x, SIGMA).mean).abs()
     unsure = torch.zeros(50, 41, dtype=torch.bool)
     for axis, side in enumerate((50, 41)):
-        for start in tiling._starts(side, tile, 6):
+        for start in tiling.starts(side, tile, 6):
             if start > 0:
                 unsure.index_fill_(axis, torch.arange(start, start + reach), True)
             if start + tile < side:
@@ -117,7 +117,7 @@ def seam(denoiser: Denoiser, tile: int, overlap: int) -> float:
         x = read_picture(path).pixels[None, :1, :128, :128]
         with_tiles = TiledDenoiser(denoiser, tile, overlap)(x, SIGMA[:1]).mean
         without = denoiser(x, SIGMA[:1]).mean
-        starts = torch.tensor(tiling._starts(x.shape[-1], tile, overlap))
+        starts = torch.tensor(tiling.starts(x.shape[-1], tile, overlap))
         borders = torch.cat([starts[1:], starts[:-1] + tile])
         jumps += float(with_tiles.diff(dim=-1).abs()[..., borders - 1].mean())
         plain += float(without.diff(dim=-1).abs()[..., borders - 1].mean())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from certes.diffusion.problems import GaussianProblem
 from certes.diffusion.solvers.state import State
-from certes.restoration.measurement import SpectralMeasurement
+from certes.restoration.measurement import Measurement, SpectralMeasurement
 
 
 def field(
@@ -55,8 +55,12 @@ class Impulses:
         return out.reshape(-1, *shape)
 
 
-def repeated(measurement: SpectralMeasurement, count: int) -> SpectralMeasurement:
+def repeated(
+    measurement: Measurement | SpectralMeasurement, count: int
+) -> Measurement | SpectralMeasurement:
     """The whole batch ``count`` times, one copy after another."""
+    if isinstance(measurement, Measurement):
+        return measurement.repeat(count)
     levels = measurement.levels
     if len(levels) > 1:
         levels = levels.repeat(count, 1)
@@ -64,7 +68,11 @@ def repeated(measurement: SpectralMeasurement, count: int) -> SpectralMeasuremen
 
 
 def law(
-    sampler: Any, measurement: SpectralMeasurement, denoiser: Any, levels: Tensor, **options: float
+    sampler: Any,
+    measurement: Measurement | SpectralMeasurement,
+    denoiser: Any,
+    levels: Tensor,
+    **options: float,
 ):
     """Mean (n,) and covariance (n, n) of the answers to one measurement.
 

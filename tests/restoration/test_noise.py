@@ -1,13 +1,17 @@
-"""Noise levels are found on flat, smooth, textured, dark, clipped and saturated pictures."""
+"""Noise levels are found on flat, smooth, textured, dark, clipped and saturated pictures, and how
+far they are from the truth is said honestly."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from certes.data.bundled import bundled_pictures
 from certes.errors import InputError
-from certes.restoration.noise import estimate_noise
+from certes.restoration.noise import estimate_noise, measure_noise
 
 
 def noisy(x: Tensor, sigma: float, seed: int = 0) -> Tensor:
@@ -102,3 +106,64 @@ def test_small_pictures() -> None:
 def test_bad_pictures_are_explained(y: Tensor, words: str) -> None:
     with pytest.raises(InputError, match=words):
         estimate_noise(y)
+
+
+def smooth_pictures() -> list[Tensor]:
+    down, right = torch.meshgrid(torch.arange(256) / 256, torch.arange(256) / 256, indexing="ij")
+    waves = 0.5 + 0.3 * torch.sin(6 * down) * torch.cos(5 * right)
+    return [x[None, None] for x in (torch.full((256, 256), 0.5), waves, 0.2 + 0.6 * down)]
+
+
+def real_pictures() -> list[Tensor]:
+    return [picture.pixels[None] for picture in bundled_pictures()]
+
+
+@pytest.mark.parametrize("pictures", [smooth_pictures, real_pictures])
+@pytest.mark.parametrize("clipped", [False, True])
+def test_the_truth_is_within_two_deviations(
+    pictures: Callable[[], list[Tensor]], clipped: bool
+) -> None:
+    errors: list[float] = []
+    for seed, sigma in enumerate((0.02, 0.04, 0.07, 0.12, 0.2)):
+        for x in pictures():
+            y = noisy(x, sigma, seed)
+            found = measure_noise(stored(y) if clipped else y)
+            errors.append(float((found.level - sigma).abs() / found.deviation))
+            # Not by being wide: a part of the level, the smaller the cleaner the blocks are.
+            assert float(found.deviation) < (0.12 if pictures is real_pictures else 0.06) * sigma
+    within = torch.tensor(errors) <= 2
+    assert float(within.double().mean()) >= 0.9
+    # The control: a tenth of the deviation is not enough.
+    assert float((torch.tensor(errors) <= 0.2).double().mean()) < 0.7
+
+
+def test_texture_widens_the_deviation() -> None:
+    x = torch.full((1, 1, 144, 144), 0.5)
+    generator = torch.Generator().manual_seed(1)
+    plain = measure_noise(noisy(x, 0.02))
+    x[..., :72] += 0.1 * torch.rand(1, 1, 144, 72, generator=generator)
+    textured = measure_noise(noisy(x, 0.02))
+    assert float(textured.deviation) > 1.5 * float(plain.deviation)
+    assert float((textured.level - 0.02).abs()) < 2 * float(textured.deviation)
+
+
+def test_larger_pictures_are_better_known() -> None:
+    deviations = [
+        float(measure_noise(noisy(torch.full((1, 1, side, side), 0.5), 0.1)).deviation)
+        for side in (32, 64, 512)
+    ]
+    assert deviations[0] > deviations[1] > deviations[2]
+
+
+def test_both_functions_give_the_same_level() -> None:
+    y = torch.cat([noisy(cells(), sigma) for sigma in (0.02, 0.1)])
+    assert torch.equal(measure_noise(y).level, estimate_noise(y))
+
+
+def test_drawn_levels_are_positive_with_the_stated_median_and_spread() -> None:
+    found = measure_noise(noisy(cells(96, 96), 0.1))
+    deviates = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    drawn = type(found)(found.level.expand(20_000), found.deviation.expand(20_000)).draw(deviates)
+    assert bool((drawn > 0).all())
+    torch.testing.assert_close(drawn.median(), found.level[0], rtol=0.01, atol=0)
+    torch.testing.assert_close(drawn.std(), found.deviation[0], rtol=0.05, atol=0)

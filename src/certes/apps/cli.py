@@ -5,6 +5,7 @@ Nothing here, nor in any command's module, imports torch: help must come at once
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +26,7 @@ from certes.apps.commands.sample import sample
 from certes.apps.commands.score import score
 from certes.apps.commands.train import train
 from certes.apps.commands.verify import verify
-from certes.apps.console import complain, say
+from certes.apps.console import complain, note, say
 from certes.errors import CertesError
 
 
@@ -116,6 +117,12 @@ app.command(
 app.add_typer(models, name="models")
 
 
+def _say_warning(message: Warning | str, *_: Any) -> None:
+    """What libraries and certes warn of, as one line."""
+    note("warning: " + " ".join(str(message).split()))
+
+
 def main() -> None:
     """Run the program; 0 on success, 2 when something was wrong with the input, 130 on Ctrl-C."""
+    warnings.showwarning = _say_warning
     app()

@@ -18,17 +18,17 @@ from certes.diffusion.noise import stream_seeds
 from certes.errors import InputError
 from certes.intervals.bounds import Bounds
 from certes.restoration.degradations import degrade
-from certes.restoration.operators import DecomposedOperator
+from certes.restoration.operators import Operator
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One true picture and what came of it; tensors have a row for each picture of the model."""
+    """One true picture and what came of it."""
 
     name: str
-    truth: Float[Tensor, "b c h w"]
-    operator: DecomposedOperator
-    y: Float[Tensor, "b c_out h_out w_out"]
+    truth: Float[Tensor, "1 c h w"]
+    operator: Operator
+    y: Float[Tensor, "1 ..."]
     restoration: Restoration
 
 
@@ -52,14 +52,14 @@ class Experiment:
         """One trial for each picture, with a progress bar."""
         with progress(f"restoring ({self.task.name})", len(pictures)) as advance:
             for index, picture in enumerate(pictures):
-                truth = self.restorer.rows(picture)
+                truth = picture.pixels[None]
                 H, y = degraded(truth, self.task, self.noise, self.seed, index)
                 yield Trial(picture.name, truth, H, y, self.restorer(y, H, self.noise, advance))
 
 
 def degraded(
     truth: Float[Tensor, "b c h w"], task: Task, noise: float, seed: int, index: int
-) -> tuple[DecomposedOperator, Float[Tensor, "b c_out h_out w_out"]]:
+) -> tuple[Operator, Float[Tensor, " b *out"]]:
     """The operator for picture number `index`, and the measurement with noise of its own."""
     channels, height, width = truth.shape[1:]
     H = task.operator((channels, height, width), index)

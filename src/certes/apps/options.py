@@ -17,6 +17,9 @@ class TaskName(StrEnum):
     SUPER_RESOLVE = "super-resolve"
     INPAINT = "inpaint"
     DEBLUR = "deblur"
+    COLORIZE = "colorize"
+    COMPRESSED_SENSING = "compressed-sensing"
+    JPEG = "jpeg"
 
 
 class SamplerName(StrEnum):
@@ -24,7 +27,20 @@ class SamplerName(StrEnum):
 
     PINNED = "pinned"
     CONDITIONAL = "conditional"
+    ROUNDED = "rounded"
+    DPS = "dps"
     DDRM = "ddrm"
+    DDNM = "ddnm"
+    DIFFPIR = "diffpir"
+    JPEG = "jpeg"
+    TWISTED = "twisted"
+
+
+class ColoursName(StrEnum):
+    """Ways of ``certes.networks.colours``."""
+
+    OPPONENT = "opponent"
+    SEPARATE = "separate"
 
 
 class RuleName(StrEnum):
@@ -46,15 +62,19 @@ DEFAULT_NOISE = {
     TaskName.SUPER_RESOLVE: 0.02,
     TaskName.INPAINT: 0.02,
     TaskName.DEBLUR: 0.02,
+    TaskName.COLORIZE: 0.02,
+    TaskName.COMPRESSED_SENSING: 0.02,
+    TaskName.JPEG: 0.0,
 }
-"""Noise of the shipped calibration cards, image units."""
+"""Noise of the shipped calibration cards (where there is one), image units."""
 
 Inputs = Annotated[
     list[Path],
     typer.Argument(
         metavar="INPUT",
         show_default=False,
-        help="Pictures, or folders of them: PNG, JPEG or TIFF (8 bit, 16 bit, float), grey or RGB.",
+        help="Pictures, or folders of them: PNG, JPEG or TIFF (8 bit, 16 bit, float), grey or RGB; "
+        "for compressed-sensing the files that certes degrade writes.",
     ),
 ]
 Task = Annotated[
@@ -72,7 +92,28 @@ Kernel = Annotated[
         "--kernel",
         metavar="SPEC",
         show_default="box, gaussian:2",
-        help="super-resolve: box or bicubic. deblur: gaussian:SIGMA or uniform:WIDTH, in pixels.",
+        help="super-resolve: box, bicubic, gaussian:SIGMA or uniform:WIDTH. deblur: "
+        "gaussian:SIGMA, anisotropic:SIGMA_ROWS,SIGMA_COLUMNS, uniform:WIDTH, disk:RADIUS, "
+        "motion:LENGTH,ANGLE (pixels, degrees), a picture of the kernel, or auto (a Gaussian whose "
+        "width is estimated from each picture).",
+    ),
+]
+Ratio = Annotated[
+    float | None,
+    typer.Option(
+        "--ratio",
+        show_default="0.25",
+        help="compressed-sensing: measured numbers for each pixel, in (0, 1].",
+    ),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality",
+        min=1,
+        max=100,
+        show_default="what the file itself says, else 10",
+        help="jpeg: the quality at which the picture was saved.",
     ),
 ]
 Mask = Annotated[
@@ -96,9 +137,18 @@ NoiseOrAuto = Annotated[
     str,
     typer.Option(
         "--noise",
-        metavar="SIGMA|auto",
+        metavar="SIGMA|auto|poisson",
         help="Standard deviation of the noise, values in [0, 1]; auto estimates it from each "
-        "picture (not for inpaint).",
+        "picture, and the intervals allow for the estimate's error (not for inpaint); poisson does "
+        "the same for noise that grows with the signal.",
+    ),
+]
+Colours = Annotated[
+    ColoursName,
+    typer.Option(
+        "--colours",
+        help="How a grey model judges colour pictures: opponent (brightness and two differences of "
+        "colours: photographs) or separate (stains, channels that have nothing in common).",
     ),
 ]
 NoiseLevel = Annotated[
@@ -131,10 +181,12 @@ Delta = Annotated[
     typer.Option("--delta", help="Probability that the guarantee may be wrong, in (0, 1)."),
 ]
 Sampler = Annotated[
-    SamplerName,
+    SamplerName | None,
     typer.Option(
         "--sampler",
-        help="pinned is calibrated, but needs a model with a residual spectrum; ddrm takes any.",
+        show_default="the calibrated one that suits the task",
+        help="pinned and conditional are calibrated, but need a model with a residual spectrum "
+        "(certes models measure); the others are published methods, for comparison.",
     ),
 ]
 Card = Annotated[
@@ -187,6 +239,8 @@ class TaskOptions:
     kernel: str | None = None
     mask: Path | None = None
     missing: float | None = None
+    ratio: float | None = None
+    quality: int | None = None
 
 
 @dataclass(frozen=True)
@@ -198,8 +252,9 @@ class SamplingOptions:
     steps: int
     alpha: float
     seed: int
-    sampler: SamplerName
+    sampler: SamplerName | None
     device: str | None
+    colours: ColoursName = ColoursName.OPPONENT
 
 
 @dataclass(frozen=True)

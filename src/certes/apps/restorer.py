@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from certes.apps.options import SamplingOptions
-from certes.data.pictures import Picture
 from certes.diffusion.solvers.state import State
 from certes.intervals.bounds import Bounds, Provenance
 from certes.intervals.quantiles import order_statistic
+from certes.networks.colours import Colours
+from certes.networks.fitting import prior_name
 from certes.networks.model import Model, load
-from certes.restoration.operators import DecomposedOperator
+from certes.restoration.operators import Operator
+from certes.restoration.request import Noise, operator_label
 from certes.restoration.restore import restore
+from certes.restoration.samplers import default_sampler
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,14 @@ class Restorer:
     steps: int
     alpha: float
     seed: int
-    sampler: str
+    sampler: str | None
+    colours: Colours
 
     def __call__(
         self,
         y: Float[Tensor, " b *out"],
-        H: DecomposedOperator,
-        noise: float,
+        H: Operator,
+        noise: Noise,
         advance: Callable[[float], None],
     ) -> Restoration:
         """Restore one picture's measurements; ``advance`` hears of each share of the work done."""
@@ -63,6 +67,7 @@ class Restorer:
             steps=self.steps,
             seed=self.seed,
             sampler=self.sampler,
+            colours=self.colours,
             keep_samples=False,
             alpha=self.alpha,
             callback=report,
@@ -70,13 +75,13 @@ class Restorer:
         bounds = posterior.bounds(self.alpha)
         return Restoration(bounds, time.perf_counter() - start, posterior.nfe)
 
-    def provenance(self, label: str, noise: float) -> Provenance:
-        """What bounds for this operator and noise will say of themselves, before they are made."""
+    def provenance(self, H: Operator, noise: float) -> Provenance:
+        """What bounds will say of themselves, before they are made."""
         return Provenance(
-            model=self.model.hash,
-            operator=label,
+            model=prior_name(self.model, H.in_shape, self.colours),
+            operator=operator_label(H),
             noise=round(noise, 6),
-            sampler=self.sampler,
+            sampler=self.sampler or default_sampler(H),
             steps=self.steps,
             samples=self.samples,
             alpha=self.alpha,
@@ -84,13 +89,8 @@ class Restorer:
 
     def settings(self) -> dict[str, Any]:
         """What a report says about it."""
-        names = ("samples", "steps", "seed", "sampler")
+        names = ("samples", "steps", "seed", "sampler", "colours")
         return {"model_hash": self.model.hash, **{name: getattr(self, name) for name in names}}
-
-    def rows(self, picture: Picture) -> Float[Tensor, "b c h w"]:
-        """The picture as a batch for this model: for a grey one, each channel is a picture."""
-        pixels = picture.pixels
-        return pixels[:, None] if self.model.channels == 1 else pixels[None]
 
 
 def load_restorer(options: SamplingOptions) -> Restorer:
@@ -105,20 +105,6 @@ def load_restorer(options: SamplingOptions) -> Restorer:
         steps=options.steps,
         alpha=options.alpha,
         seed=options.seed,
-        sampler=str(options.sampler),
-    )
-
-
-def planes(rows: Float[Tensor, "b c h w"]) -> Float[Tensor, "channels h w"]:
-    """The picture that ``Restorer.rows`` took apart."""
-    return rows.reshape(-1, *rows.shape[2:])
-
-
-def one_picture(bounds: Bounds) -> Bounds:
-    """Bounds of all rows of a picture as those of the one picture, (1, channels, H, W)."""
-    return replace(
-        bounds,
-        lower=planes(bounds.lower)[None],
-        estimate=planes(bounds.estimate)[None],
-        upper=planes(bounds.upper)[None],
+        sampler=None if options.sampler is None else str(options.sampler),
+        colours=options.colours.value,
     )

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from certes.apps.kernel_spec import AUTO, blur_kernel
 from certes.apps.options import DEFAULT_NOISE, TaskName, TaskOptions
 from certes.data.pictures import read_picture
 from certes.diffusion.noise import stream_seeds
 from certes.errors import InputError
 from certes.restoration import operators
-from certes.restoration.operators import DecomposedOperator
+from certes.restoration.operators import Operator
+from certes.restoration.operators.blur import Kernel, is_symmetric, kernel_of, plane_of
+from certes.restoration.operators.kernels import check_unit_sum
 from certes.restoration.request import operator_label
 
 Shape = tuple[int, int, int]
@@ -27,10 +29,17 @@ _TAKES: dict[TaskName, tuple[str, ...]] = {
     TaskName.SUPER_RESOLVE: ("factor", "kernel"),
     TaskName.INPAINT: ("mask", "missing"),
     TaskName.DEBLUR: ("kernel",),
+    TaskName.COLORIZE: (),
+    TaskName.COMPRESSED_SENSING: ("ratio",),
+    TaskName.JPEG: ("quality",),
 }
-_FACTOR, _MISSING, _BLUR = 4, 0.8, "gaussian:2"
+_FACTOR, _MISSING, _BLUR, _RATIO, _QUALITY = 4, 0.8, "gaussian:2", 0.25, 10
 # A share of pixels to the percent is exact in a picture of this side.
 _NOMINAL_SIDE = 100
+
+
+def _same(shape: Shape) -> Shape:
+    return shape
 
 
 @dataclass(frozen=True)
@@ -42,27 +51,27 @@ class Task:
         operator: makes the operator for pictures of a shape (C, H, W); the second argument is the
             picture's number, which random masks depend on.
         nominal: a shape for which the operator exists.
-        factor: how many times finer than its measurement a picture is.
+        behind: the shape of the picture behind a measured one.
     """
 
     name: TaskName
-    operator: Callable[[Shape, int], DecomposedOperator]
+    operator: Callable[[Shape, int], Operator]
     nominal: Shape = (1, _NOMINAL_SIDE, _NOMINAL_SIDE)
-    factor: int = 1
+    behind: Callable[[Shape], Shape] = _same
 
     @property
     def label(self) -> str:
         """The operator in words, as calibration cards have it; the same for every picture."""
         return operator_label(self.operator(self.nominal, 0))
 
-    def operator_behind(self, y: Float[Tensor, "b c h w"]) -> DecomposedOperator:
+    def operator_behind(self, y: Float[Tensor, "b c h w"]) -> Operator:
         """The operator that made measurements of this shape."""
         channels, height, width = y.shape[1:]
-        return self.operator((channels, height * self.factor, width * self.factor), 0)
+        return self.operator(self.behind((channels, height, width)), 0)
 
 
 def make_task(options: TaskOptions, seed: int = 0) -> Task:
-    """The task that these options describe; `seed` is that of random masks.
+    """The task that these options describe; `seed` is that of random masks and mixings.
 
     Raises: InputError for options that the task does not take, or values that it cannot take.
     """
@@ -71,11 +80,17 @@ def make_task(options: TaskOptions, seed: int = 0) -> Task:
         case TaskName.DENOISE:
             task = Task(options.name, lambda shape, _: operators.Denoise(shape))
         case TaskName.SUPER_RESOLVE:
-            task = _super_resolve(options.factor or _FACTOR, options.kernel or "box")
+            task = _super_resolve(options.factor or _FACTOR, _downsampling(options.kernel))
         case TaskName.INPAINT:
             task = _inpaint(options.mask, options.missing, seed)
         case TaskName.DEBLUR:
-            task = _deblur(blur_kernel(options.kernel or _BLUR), "reflect")
+            task = deblur(_checked_kernel(options.kernel or _BLUR))
+        case TaskName.COLORIZE:
+            task = Task(options.name, _colorize, (3, 8, 8), _rgb)
+        case TaskName.COMPRESSED_SENSING:
+            task = _compressed_sensing(options.ratio or _RATIO, seed)
+        case TaskName.JPEG:
+            task = jpeg(_QUALITY if options.quality is None else options.quality)
     task.operator(task.nominal, 0)  # says now what is wrong with a parameter, not for every picture
     return task
 
@@ -88,15 +103,21 @@ def task_of_label(label: str, seed: int = 0) -> Task:
     name, _, rest = label.partition(" ")
     parameters: dict[str, Any] = json.loads(rest or "{}")
     match name:
-        case TaskName.DENOISE:
-            return make_task(TaskOptions(TaskName.DENOISE))
+        case TaskName.DENOISE | TaskName.COLORIZE:
+            return make_task(TaskOptions(TaskName(name)))
         case TaskName.SUPER_RESOLVE:
-            return _super_resolve(parameters["factor"], parameters["kernel"])
+            kernel = parameters["kernel"]
+            return _super_resolve(
+                parameters["factor"], kernel if isinstance(kernel, str) else kernel_of(kernel)
+            )
         case TaskName.INPAINT:
             return _inpaint(None, round(1 - parameters["known"], 2), seed)
-        case TaskName.DEBLUR:
-            kernel = torch.tensor(parameters["kernel"], dtype=torch.float64)
-            return _deblur(kernel, parameters["boundary"])
+        case TaskName.DEBLUR | operators.ValidBlur.name:
+            return deblur(kernel_of(parameters["kernel"]))
+        case TaskName.COMPRESSED_SENSING:
+            return _compressed_sensing(parameters["ratio"], seed)
+        case TaskName.JPEG:
+            return jpeg(parameters["quality"], parameters["subsampling"])
         case _:
             raise InputError(f"card: operator {name!r} is not one that this command can repeat")
 
@@ -114,44 +135,86 @@ def noise_level(task: Task, noise: float | None) -> float:
     return level
 
 
-def blur_kernel(spec: str) -> Float[Tensor, " taps"]:
-    """A kernel from ``gaussian:SIGMA`` or ``uniform:WIDTH``, pixels.
+def deblur(kernel: Kernel) -> Task:
+    """Deblurring by a kernel; where it is symmetric, the picture is continued by its mirror image.
 
-    Raises: InputError for anything else.
+    Any other kernel reaches into a border that was not measured, which is restored and cut off.
     """
-    kind, _, size = spec.partition(":")
-    try:
-        width = float(size)
-    except ValueError:
-        kind, width = "", 0.0
-    if kind == "gaussian":
-        return operators.gaussian_kernel(width)
-    if kind == "uniform":
-        return operators.uniform_kernel(cast(int, width))
-    raise InputError(f"kernel: {spec!r}; give gaussian:SIGMA or uniform:WIDTH, as gaussian:2")
+    plane = plane_of(kernel)
+    if is_symmetric(plane):
+        return Task(TaskName.DEBLUR, lambda shape, _: operators.Blur(shape, kernel))
+    rows, columns = (size - 1 for size in plane.shape)
+    return Task(
+        TaskName.DEBLUR,
+        lambda shape, _: operators.ValidBlur(shape, plane),
+        behind=lambda shape: (shape[0], shape[1] + rows, shape[2] + columns),
+    )
+
+
+def jpeg(quality: int, subsampling: str = "4:2:0") -> Task:
+    """Undoing JPEG."""
+    way = cast(Literal["4:2:0", "4:4:4"], subsampling)  # the operator refuses any other
+    return Task(TaskName.JPEG, lambda shape, _: operators.Jpeg(shape, quality, way), (1, 16, 16))
+
+
+def _checked_kernel(spec: str) -> Kernel:
+    if spec == AUTO:
+        raise InputError("kernel: auto estimates a blur from a blurred picture; name one here")
+    kernel = blur_kernel(spec)
+    check_unit_sum(kernel)
+    return kernel
 
 
 def _refuse_foreign(options: TaskOptions) -> None:
     takes = _TAKES[options.name]
-    for option in ("factor", "kernel", "mask", "missing"):
+    for option in ("factor", "kernel", "mask", "missing", "ratio", "quality"):
         if getattr(options, option) is not None and option not in takes:
             known = " and ".join(f"--{name}" for name in takes) or "none of these options"
             raise InputError(f"{option}: --task {options.name} takes {known}; leave it out")
 
 
-def _super_resolve(factor: int, kernel: str) -> Task:
+def _downsampling(spec: str | None) -> str | Float[Tensor, " taps"]:
+    if spec in (None, "box", "bicubic"):
+        return spec or "box"
+    kernel = blur_kernel(spec or "")
+    if not isinstance(kernel, Tensor) or kernel.ndim != 1:
+        raise InputError(
+            f"kernel: {spec!r}; super-resolve takes box, bicubic, gaussian:SIGMA or uniform:WIDTH"
+        )
+    return kernel
+
+
+def _super_resolve(factor: int, kernel: str | Kernel) -> Task:
     way = cast(Literal["box", "bicubic"], kernel)  # the operator refuses any other
     side = 8 * factor
     return Task(
         TaskName.SUPER_RESOLVE,
         lambda shape, _: operators.SuperResolution(shape, factor, way),
         nominal=(1, side, side),
-        factor=factor,
+        behind=lambda shape: (shape[0], shape[1] * factor, shape[2] * factor),
     )
 
 
-def _deblur(kernel: Float[Tensor, " taps"], boundary: Any) -> Task:
-    return Task(TaskName.DEBLUR, lambda shape, _: operators.Blur(shape, kernel, boundary))
+def _compressed_sensing(ratio: float, seed: int) -> Task:
+    return Task(
+        TaskName.COMPRESSED_SENSING,
+        lambda shape, _: operators.CompressedSensing(shape, ratio, seed=seed),
+    )
+
+
+def _colorize(shape: Shape, index: int) -> Operator:
+    if shape[0] != 3:
+        raise InputError("colorize: the picture is grey; its colours are to be known here")
+    return operators.Colorize(shape)
+
+
+def _rgb(shape: Shape) -> Shape:
+    if shape[0] != 1:
+        raise InputError(
+            f"colorize: the picture has {shape[0]} channels already; give a grey one, or "
+            "--task denoise"
+        )
+    return (3, shape[1], shape[2])
 
 
 def _inpaint(mask: Path | None, missing: float | None, seed: int) -> Task:

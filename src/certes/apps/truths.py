@@ -8,9 +8,10 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from certes.apps.sources import Source
 from certes.data.pictures import Picture, find_pictures, read_picture
 from certes.errors import InputError
-from certes.restoration.operators import DecomposedOperator
+from certes.restoration.operators import ValidBlur
 
 Truths = Callable[[str], Picture | None]
 
@@ -39,15 +40,18 @@ def _truth_named(name: str, by_name: dict[str, Path], folder: Path) -> Picture:
     return read_picture(path)
 
 
-def fitting(truth: Picture, picture: Picture, H: DecomposedOperator) -> Float[Tensor, "c h w"]:
-    """The pixels of the truth, which the restoration of `picture` can be compared with.
+def fitting(truth: Picture, source: Source) -> Float[Tensor, "c h w"]:
+    """The pixels of the truth, which the restoration of `source` can be compared with.
 
     Raises: InputError when it has another size.
     """
-    wanted = (len(picture.pixels), *H.in_shape[1:])
-    if tuple(truth.pixels.shape) != wanted:
+    H, pixels = source.operator, truth.pixels
+    if isinstance(H, ValidBlur) and tuple(pixels.shape) == H.in_shape:
+        pixels = H.interior(pixels[None])[0]
+    wanted = tuple(source.y.shape[1:]) if isinstance(H, ValidBlur) else H.in_shape
+    if tuple(pixels.shape) != wanted:
         raise InputError(
             f"truth: {truth.name} has shape {tuple(truth.pixels.shape)}, the restoration of "
-            f"{picture.name} will have {wanted} (channels, height, width)"
+            f"{source.picture.name} will have {wanted} (channels, height, width)"
         )
-    return truth.pixels
+    return pixels

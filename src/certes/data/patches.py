@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from certes.data.pictures import find_pictures, read_picture
 from certes.errors import InputError
+
+_LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 
 SYMMETRIES = ("none", "flips", "square")
 
@@ -85,11 +88,14 @@ class PatchDataset:
 
 
 def load_folder(
-    folder: str | Path, advance: Callable[[float], None] = lambda pictures: None
+    folder: str | Path,
+    advance: Callable[[float], None] = lambda pictures: None,
+    grey: bool = False,
 ) -> list[UInt8[Tensor, "c h w"]]:
     """Read every picture in a folder as (C, H, W) uint8; alpha is dropped, deeper ones are rounded.
 
-    `advance` is told of every picture read.
+    `advance` is told of every picture read. With `grey`, colours become their luminance (ITU-R
+    BT.601).
 
     Raises: InputError for a folder without pictures, or a picture that cannot be read.
     """
@@ -97,14 +103,17 @@ def load_folder(
     # Decoding releases the interpreter's lock.
     with ThreadPoolExecutor() as pool:
         pictures: list[UInt8[Tensor, "c h w"]] = []
-        for picture in pool.map(_read_8bit, paths):
+        for picture in pool.map(partial(_read_8bit, grey=grey), paths):
             pictures.append(picture)
             advance(1)
     return pictures
 
 
-def _read_8bit(path: Path) -> UInt8[Tensor, "c h w"]:
-    return (read_picture(path).pixels * 255).round().to(torch.uint8)
+def _read_8bit(path: Path, grey: bool) -> UInt8[Tensor, "c h w"]:
+    pixels = read_picture(path).pixels
+    if grey and len(pixels) == 3:
+        pixels = (_LUMINANCE[:, None, None] * pixels).sum(0, keepdim=True)
+    return (pixels * 255).round().to(torch.uint8)
 
 
 def _check_pictures(pictures: Sequence[UInt8[Tensor, "c h w"]], size: int) -> None:

@@ -50,10 +50,11 @@ class Picture:
         return ".tif" if self.dtype == "float32" else ".png"
 
 
-def read_picture(path: str | Path, *, noisy: bool = False) -> Picture:
+def read_picture(path: str | Path, *, noisy: bool = False, smallest: int = MIN_SIDE) -> Picture:
     """Read a PNG, JPEG, TIFF, WebP, BMP or one-frame GIF file.
 
     With `noisy`, float samples may stray outside [0, 1] by up to 1, as a measurement's noise does.
+    `smallest` is the side, in pixels, below which a picture is refused.
 
     Raises: InputError, in one line with the way out, for a file that is missing, empty, truncated,
     not a picture, animated or multi-page, CMYK, too small, too large, or whose float samples are
@@ -63,10 +64,10 @@ def read_picture(path: str | Path, *, noisy: bool = False) -> Picture:
     _check_file(path)
     raster = tiff.read(path) if tiff.is_tiff(path) else stills.read(path)
     height, width = raster.samples.shape[:2]
-    if min(height, width) < MIN_SIDE:
+    if min(height, width) < smallest:
         raise InputError(
             f"{path}: {width} x {height} pixels is too small to restore: "
-            f"give a picture of at least {MIN_SIDE} pixels a side"
+            f"give a picture of at least {smallest} pixels a side"
         )
     _check_floats(path, raster.samples, stray=1.0 if noisy else 0.0)
     planes = _to_unit(raster.samples)

@@ -19,8 +19,10 @@ from certes.networks.model import Model
 
 Window = tuple[EllipsisType, slice, slice]
 
-# Pixels that a fully convolutional network is given at once; about 2 GB of activations.
-_LARGEST = 2**20
+# Pixels that a fully convolutional network is given at once; about 1 GB of activations.
+_LARGEST = 2**19
+# What neighbouring tiles of such a network share: what it sees to either side of a pixel, roughly.
+_OVERLAP = 64
 
 
 class TiledDenoiser(Denoiser):
@@ -39,7 +41,7 @@ class TiledDenoiser(Denoiser):
         self.confined = denoiser.confined
 
     def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
-        rows, columns = (_starts(side, self.tile, self.overlap) for side in x.shape[-2:])
+        rows, columns = (starts(side, self.tile, self.overlap) for side in x.shape[-2:])
         total = weights = x.new_zeros(1)
         variance: Tensor | None = None
         for top in rows:
@@ -68,15 +70,15 @@ def fitted(prior: Denoiser, shape: tuple[int, int, int]) -> Denoiser:
         return prior
     config, (_, height, width) = prior.denoiser.net.config, shape
     if config.has_attention and config.sample_size is not None:
-        tile = config.sample_size
+        tile, overlap = config.sample_size, config.sample_size // 4
     elif height * width > _LARGEST:
-        tile = int(_LARGEST**0.5)
+        tile, overlap = int(_LARGEST**0.5), _OVERLAP
     else:
         return prior
-    return prior if max(height, width) <= tile else TiledDenoiser(prior, tile, tile // 4)
+    return prior if max(height, width) <= tile else TiledDenoiser(prior, tile, overlap)
 
 
-def _starts(side: int, tile: int, overlap: int) -> list[int]:
+def starts(side: int, tile: int, overlap: int) -> list[int]:
     """Even steps from 0 to ``side - tile``, neighbours sharing at least ``overlap``."""
     if side <= tile:
         return [0]

@@ -7,8 +7,19 @@ is said in ``certes.intervals``; which network serves as prior in ``certes.netwo
 
 from __future__ import annotations
 
+from certes.restoration.blur_width import estimate_blur_width
 from certes.restoration.degradations import degrade
-from certes.restoration.noise import estimate_noise
+from certes.restoration.noise import estimate_noise, measure_noise
 from certes.restoration.restore import restore
+from certes.restoration.signal_noise import measure_signal_noise
+from certes.restoration.variance_stabilising import VarianceStabiliser
 
-__all__ = ["degrade", "estimate_noise", "restore"]
+__all__ = [
+    "VarianceStabiliser",
+    "degrade",
+    "estimate_blur_width",
+    "estimate_noise",
+    "measure_noise",
+    "measure_signal_noise",
+    "restore",
+]

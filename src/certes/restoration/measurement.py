@@ -26,13 +26,14 @@ class Measurement:
     Args:
         operator: ``H``.
         y: the measurements.
-        noise: standard deviation, image units; one row for each measurement.
+        noise: standard deviation, image units, of each measurement: one number, or one for every
+            value of it.
         copies: how often the whole batch is repeated in it, one copy after another.
     """
 
     operator: Operator
     y: Float[Tensor, "b ..."]
-    noise: Float[Tensor, " b"]
+    noise: Float[Tensor, " b *out"]
     copies: int = 1
 
     def repeat(self, copies: int) -> Measurement:
@@ -40,7 +41,7 @@ class Measurement:
         return Measurement(
             self.operator,
             self.y.repeat(copies, *[1] * (self.y.ndim - 1)),
-            self.noise.repeat(copies),
+            self.noise.repeat(copies, *[1] * (self.noise.ndim - 1)),
             self.copies * copies,
         )
 
@@ -62,11 +63,12 @@ class SpectralMeasurement:
 
 
 def measure(
-    operator: DecomposedOperator, y: Float[Tensor, " b *out"], noise: Float[Tensor, " b"]
+    operator: DecomposedOperator, y: Float[Tensor, " b *out"], noise: Float[Tensor, " b *out"]
 ) -> SpectralMeasurement:
     """See measurements ``y`` of noise level ``noise`` (image units) in singular coordinates.
 
-    Singular values that rounding cannot tell from zero count as zero.
+    Singular values that rounding cannot tell from zero count as zero. Noise that differs from value
+    to value stays independent only where ``U = I`` (:class:`Pixelwise`).
     """
     s = operator.spectrum.to(y)
     seen = s > operator.tolerance(y.dtype)
@@ -76,5 +78,5 @@ def measure(
     values = torch.nn.functional.pad(coefficients, (0, missing)) / divisor
     if bool((noise == noise[0]).all()):
         noise = noise[:1]
-    levels = torch.where(seen, noise.to(y)[:, None] / divisor, torch.inf)
+    levels = torch.where(seen, noise.to(y).reshape(len(noise), -1) / divisor, torch.inf)
     return SpectralMeasurement(operator, torch.where(seen, values, 0.0), levels)

@@ -14,20 +14,31 @@ of relationships for limited dependent variables", Econometrica 26, 1958), so th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d
+from torch.nn.functional import avg_pool2d
 
 from certes.errors import InputError
+from certes.restoration.noise_model import NoiseEstimate
 
 _BLOCK = 16  # pixels: large enough for a spread, small enough to be flat
 _QUANTILE = 0.4  # of the blocks: texture adds, so below the median; clipping scatters, so not far
-_QUANTILE_DEVIATE = -0.2533471  # the same of a standard normal
-_CORRELATION = (1 + 34 / 36) ** 2  # coefficients of the mask per independent one
+_QUIET = 0.1  # a quantile where texture, if there is any, adds less
 _CLIPPED = 0.6  # a block with a larger share of pixels at a limit says too little of its noise
+_STANDARD = NormalDist()
+_SECOND, _FOURTH = (1.0, -2.0, 1.0), (1.0, -4.0, 6.0, -4.0, 1.0)  # differences along one axis
+
+# What the deviation is made of besides sampling; chosen on training pictures, photographs and
+# fluorescence, so that the truth is within two deviations in 95 % of them.
+_FOURTH_WEIGHT = 3.0  # texture in the level, for each part of it that fourth differences miss
+_CLIPPING = 0.1  # relative, for a picture that is clipped all over
+_FLOOR = 0.007  # relative; no agreement among blocks makes the level better known
+_GRAIN = 0.003  # image units: the grain of pictures that pass for clean
 
 # What rounding to 8 bits adds. No picture from a file is known better than that, and deblurring one
 # as if it were would amplify the rounding without end.
@@ -51,6 +62,29 @@ def estimate_noise(y: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     Raises:
         InputError: a picture that is too small or not finite.
     """
+    return measure_noise(y).level
+
+
+def measure_noise(y: Float[Tensor, "b c h w"]) -> NoiseEstimate:
+    """The level of :func:`estimate_noise` and its standard error, both in image units.
+
+    The error is made of the sampling error of the quantile (from order statistics, and at least
+    that of Gaussian noise), of the share of clipped pixels, of two signs of texture, and of what no
+    picture can tell: .7 % of the level and a grain of .003. The signs are how much lower the level
+    comes out in the quietest tenth of the blocks, and with fourth instead of second differences,
+    which see less of texture and as much of noise.
+
+    The level that was added lay within two deviations in 97 % of 40 held-out fluorescence pictures
+    or more, and in 87 % of 24 photographs or more, at levels of .01 to .1, clipped and stored in 8
+    bits. The median deviation was 4 to 7 % of the level for fluorescence, 8 % at .01 and 3 % from
+    .05 on for photographs. Smooth pictures of 256 x 256 get 2 %, where .7 % would in fact do.
+
+    White Gaussian noise is taken for granted; what :func:`estimate_noise` says of other noise
+    holds here too. A picture that is clipped almost everywhere says nothing: both are zero.
+
+    Raises:
+        InputError: a picture that is too small or not finite.
+    """
     if not y.is_floating_point():
         raise InputError(f"y is {y.dtype}; wanted floating values in image units ([0, 1])")
     if y.ndim != 4 or min(y.shape[-2:]) < 3:
@@ -59,37 +93,98 @@ def estimate_noise(y: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
         )
     if not bool(y.isfinite().all()):
         raise InputError("y holds values that are not finite; fill or crop them first")
-    return torch.stack([_estimate_one(picture) for picture in y.double()]).to(y.dtype)
+    measured = torch.stack([_measure_one(picture) for picture in y.double()]).to(y.dtype)
+    return NoiseEstimate(level=measured[:, 0], deviation=measured[:, 1])
 
 
-def _estimate_one(y: Float[Tensor, "c h w"]) -> Float[Tensor, ""]:
-    inner = y[:, 1:-1, 1:-1]
-    floor = 0.0 if bool(y.min() >= 0) else -math.inf
-    ceiling = 1.0 if bool(y.max() <= 1) else math.inf
-    at_a_limit = _block_means(((inner <= floor) | (inner >= ceiling)).double())
-    informative = at_a_limit <= _CLIPPED
-    if not bool(informative.any()):
-        return y.new_zeros(())
-    means = _block_means(inner)
-    spreads = _block_means(_second_differences(y).square()).sqrt()
-    levels = _unclipped(spreads, torch.minimum(means - floor, ceiling - means))
-    coefficients = _side(inner) ** 2 / _CORRELATION
-    bias = 1 + _QUANTILE_DEVIATE / math.sqrt(2 * coefficients)
-    return levels[informative].quantile(_QUANTILE) / bias
+def _measure_one(y: Float[Tensor, "c h w"]) -> Float[Tensor, " 2"]:
+    """The level and its standard error."""
+    blocks = _Blocks.of(y, _SECOND)
+    if len(blocks.levels) == 0:
+        return y.new_zeros(2)
+    fine = _Blocks.of(y, _FOURTH) if min(y.shape[-2:]) >= len(_FOURTH) else blocks
+    level = blocks.level_at(_QUANTILE)
+    errors = [
+        blocks.standard_error(_QUANTILE),
+        level - blocks.level_at(_QUIET),
+        _FOURTH_WEIGHT * (level - fine.level_at(_QUANTILE)),
+        _CLIPPING * blocks.clipped * level,
+        _FLOOR * level,
+        level - (level.square() - _GRAIN**2).clamp(min=0).sqrt(),
+    ]
+    return torch.stack([level, torch.stack(errors).square().sum().sqrt()])
 
 
-def _second_differences(y: Float[Tensor, "c h w"]) -> Float[Tensor, "c h2 w2"]:
+@dataclass(frozen=True)
+class _Blocks:
+    """The informative blocks of a picture.
+
+    Args:
+        levels: the noise level in each.
+        coefficients: how many independent ones each of them is made of.
+        clipped: the share of their pixels that lie at a limit.
+    """
+
+    levels: Float[Tensor, " n"]
+    coefficients: float
+    clipped: Float[Tensor, ""]
+
+    @staticmethod
+    def of(y: Float[Tensor, "c h w"], taps: tuple[float, ...]) -> _Blocks:
+        """Through the mask of unit norm that is an outer product of these differences."""
+        margin = len(taps) // 2
+        inner = y[:, margin : y.shape[1] - margin, margin : y.shape[2] - margin]
+        side = min(_BLOCK, *inner.shape[-2:])
+        floor = 0.0 if bool(y.min() >= 0) else -math.inf
+        ceiling = 1.0 if bool(y.max() <= 1) else math.inf
+        at_a_limit = _block_means(((inner <= floor) | (inner >= ceiling)).double(), side)
+        means = _block_means(inner, side)
+        spreads = _block_means(differences(y, taps).square(), side).sqrt()
+        levels = _unclipped(spreads, torch.minimum(means - floor, ceiling - means))
+        informative = at_a_limit <= _CLIPPED
+        coefficients = side**2 / correlation(taps)
+        return _Blocks(levels[informative], coefficients, at_a_limit[informative].mean())
+
+    def level_at(self, quantile: float) -> Float[Tensor, ""]:
+        """The noise level, from this quantile of the blocks."""
+        deviate = _STANDARD.inv_cdf(quantile)
+        return self.levels.quantile(quantile) / (1 + deviate / math.sqrt(2 * self.coefficients))
+
+    def standard_error(self, quantile: float) -> Float[Tensor, ""]:
+        """Half the distance of the order statistics one standard error of the rank away on either
+        side, or what Gaussian noise alone makes of so few blocks, whichever is larger."""
+        error = math.sqrt(quantile * (1 - quantile) / len(self.levels))
+        ranks = torch.tensor([quantile - error, quantile + error], dtype=self.levels.dtype)
+        low, high = self.levels.quantile(ranks.clamp(0, 1).to(self.levels.device))
+        density = _STANDARD.pdf(_STANDARD.inv_cdf(quantile))
+        gaussian = error / density / math.sqrt(2 * self.coefficients) * self.level_at(quantile)
+        return torch.maximum((high - low) / 2, gaussian)
+
+
+def differences(
+    y: Float[Tensor, "c h w"], taps: tuple[float, ...] = _SECOND
+) -> Float[Tensor, "c h2 w2"]:
     """The picture through a mask of unit norm that removes constants and slopes."""
-    taps = torch.tensor([1.0, -2.0, 1.0], dtype=y.dtype, device=y.device)
-    return conv2d(y[:, None], torch.outer(taps, taps)[None, None] / 6)[:, 0]
+    for axis in (1, 2):
+        size = y.shape[axis] - len(taps) + 1
+        total = taps[0] * y.narrow(axis, 0, size)
+        for start, tap in enumerate(taps[1:], start=1):
+            total.add_(y.narrow(axis, start, size), alpha=tap)
+        y = total
+    return y / sum(tap**2 for tap in taps)
 
 
-def _side(y: Float[Tensor, "c h w"]) -> int:
-    return min(_BLOCK, *y.shape[-2:])
+def correlation(taps: tuple[float, ...] = _SECOND) -> float:
+    """Coefficients of the mask per independent one, when their squares are averaged."""
+    along = torch.tensor(taps, dtype=torch.float64)
+    products = torch.outer(along, along)
+    lags = [float(products.diagonal(lag).sum()) for lag in range(len(taps))]
+    shares = [(lag / lags[0]) ** 2 for lag in lags]
+    return (shares[0] + 2 * sum(shares[1:])) ** 2
 
 
-def _block_means(y: Float[Tensor, "c h w"]) -> Float[Tensor, " blocks"]:
-    return avg_pool2d(y[None], _side(y)).flatten()
+def _block_means(y: Float[Tensor, "c h w"], side: int) -> Float[Tensor, " blocks"]:
+    return avg_pool2d(y[None], side).flatten()
 
 
 def _unclipped(

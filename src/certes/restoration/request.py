@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.diffusion.denoiser import Denoiser
-from certes.errors import InputError
+from certes.errors import CertesWarning, InputError
 from certes.intervals.bounds import Provenance
-from certes.networks.model import Model
 from certes.restoration.covariances import COVARIANCES
+from certes.restoration.deepinv import Physics, adopted
+from certes.restoration.measurement import Measurement
+from certes.restoration.noise_model import NoiseEstimate, SignalNoise, noise_map
 from certes.restoration.operators.base import Operator, as_tensor
+from certes.restoration.operators.pixelwise import Pixelwise
 from certes.restoration.samplers import SAMPLERS, Method, default_sampler
+
+# Of the noise: a signal smaller than this share of it is hardly seen at all.
+_DROWNED = 0.25
+
+Noise = float | Tensor | NoiseEstimate | SignalNoise
+"""Standard deviation of the noise of measurements, image units: one number for all, one for each,
+one for every measured value, an estimate with its own error, or a law of how it grows with the
+signal (Poisson-Gaussian)."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +39,16 @@ class Request:
     Args:
         y: measurements, finite, zeros where nothing was measured.
         operators: one for each of them.
-        noise: standard deviation of each, image units.
+        noise: standard deviation of each, image units; one number, or one for every value of it.
+        deviation: the standard error of each of these numbers; 0 where they are known.
         sampler: a key of the table of samplers.
         manner: the sampler with all that makes its answers different, in words.
     """
 
     y: Float[Tensor, " b *out"]
     operators: Sequence[Operator]
-    noise: Float[Tensor, " b"]
+    noise: Float[Tensor, " b *out"]
+    deviation: Float[Tensor, " b"]
     sampler: str
     manner: str
 
@@ -44,11 +57,16 @@ class Request:
         """The sampler."""
         return SAMPLERS[self.sampler]
 
+    def part(self, indices: list[int], device: torch.device) -> Measurement:
+        """Some of the measurements, all of one operator, where they will be computed with."""
+        y, noise = self.y[indices].to(device), self.noise[indices].to(device)
+        return Measurement(self.operators[indices[0]], y, noise)
+
 
 def checked(
     y: Tensor | npt.NDArray[Any],
-    operator: Operator | Sequence[Operator],
-    noise: float | Tensor,
+    operator: Operator | Sequence[Operator] | Physics,
+    noise: Noise,
     sampler: str | None,
     covariance: str,
     faithful: bool,
@@ -58,9 +76,11 @@ def checked(
     Raises:
         InputError: if it makes none.
     """
+    y, operator = adopted(y, operator)
     y = as_tensor(y)
     operators = _one_each(operator, y)
-    name = _checked_sampler(sampler, operators)
+    levels, deviation = _checked_noise(noise, y)
+    name = _checked_sampler(sampler, operators, mapped=levels.ndim > 1)
     if covariance not in COVARIANCES:
         raise InputError(f"covariance: {covariance!r}; give one of {', '.join(COVARIANCES)}")
     if faithful and name != "ddrm":
@@ -68,10 +88,11 @@ def checked(
     y = torch.cat([H.observed(row[None]) for H, row in zip(operators, y, strict=True)])
     if not bool(torch.isfinite(y).all()):
         raise InputError("y: empty, or not finite; remove NaN and infinite values (or mask them)")
+    _warn_of_drowned(y, levels)
     manner = name + "-faithful" * faithful
     if covariance != "model":
         manner = f"{manner}/{covariance}"
-    return Request(y, operators, _checked_noise(noise, y), name, manner)
+    return Request(y, operators, levels, deviation, name, manner)
 
 
 def _one_each(operator: Operator | Sequence[Operator], y: Tensor) -> Sequence[Operator]:
@@ -89,10 +110,16 @@ def _one_each(operator: Operator | Sequence[Operator], y: Tensor) -> Sequence[Op
     return operator
 
 
-def _checked_sampler(sampler: str | None, operators: Sequence[Operator]) -> str:
+def _checked_sampler(sampler: str | None, operators: Sequence[Operator], mapped: bool) -> str:
     if sampler is not None and sampler not in SAMPLERS:
         raise InputError(f"sampler: {sampler!r}; give one of {', '.join(SAMPLERS)}")
-    names = {default_sampler(H) for H in operators}
+    mixed = mapped and not all(isinstance(H, Pixelwise) for H in operators)
+    names = {"conditional" if mixed else default_sampler(H) for H in operators}
+    if mixed and sampler not in (None, "conditional"):
+        raise InputError(
+            f"noise: one number for every value, which sampler {sampler!r} takes for denoise and "
+            "inpaint only; give sampler='conditional'"
+        )
     if sampler is None and len(names) > 1:
         raise InputError(
             f"operator: of kinds that different samplers suit ({', '.join(sorted(names))}); "
@@ -108,34 +135,74 @@ def _checked_sampler(sampler: str | None, operators: Sequence[Operator]) -> str:
     return name
 
 
-def _checked_noise(noise: float | Tensor, y: Tensor) -> Float[Tensor, " b"]:
+def _checked_noise(noise: Noise, y: Tensor) -> tuple[Float[Tensor, " b *out"], Float[Tensor, " b"]]:
+    """Levels and their standard errors."""
+    known = y.new_zeros(len(y))
+    if isinstance(noise, SignalNoise):
+        return noise_map(noise, y), known
+    if isinstance(noise, NoiseEstimate):
+        return _levels(noise.level, y), _levels(noise.deviation, y)
     # Not every caller is checked for types, and "auto" is what the command line says.
     if not isinstance(noise, int | float | Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(
-            f"noise: {noise!r}; give a number, image units; certes.restoration.estimate_noise(y) "
+            f"noise: {noise!r}; give a number, image units; certes.restoration.measure_noise(y) "
             "finds one"
         )
+    return _levels(noise, y), known
+
+
+def _warn_of_drowned(y: Tensor, levels: Tensor) -> None:
+    """Say so where the noise leaves next to nothing of the signal."""
+    for row, noise in zip(y, levels, strict=True):
+        seen = row[row != 0]  # what was not measured is zero
+        if not len(seen):
+            continue
+        variance, level = float(seen.var(correction=0)), float(noise.square().mean().sqrt())
+        signal = max(variance - level**2, 0.0) ** 0.5
+        if len(seen) > 1 and signal < _DROWNED * level:
+            warnings.warn(
+                f"noise: {level:.3g} is far larger than the signal ({signal:.2g}): the answer is "
+                "the model's own, with intervals as wide as they must be",
+                CertesWarning,
+                stacklevel=4,
+            )
+
+
+def _levels(noise: float | Tensor, y: Tensor) -> Float[Tensor, " b *out"]:
     levels = torch.as_tensor(noise, dtype=y.dtype)
-    if levels.ndim > 1 or levels.numel() not in (1, len(y)):
+    if levels.shape != y.shape and (levels.ndim > 1 or levels.numel() not in (1, len(y))):
         raise InputError(
-            f"noise: shape {tuple(levels.shape)}; give one number, or one for each of the "
-            f"{len(y)} measurements"
+            f"noise: shape {tuple(levels.shape)}; give one number, one for each of the {len(y)} "
+            f"measurements, or one for every value, {tuple(y.shape)}"
         )
-    levels = levels.expand(len(y))
+    if levels.shape != y.shape:
+        levels = levels.expand(len(y))
     if not bool(torch.isfinite(levels).all()) or float(levels.min()) < 0:
         raise InputError(f"noise: {noise}; give a standard deviation of 0 or more, image units")
     return levels
 
 
-def provenance_of(request: Request, prior: Denoiser) -> Provenance:
-    """What makes the answers, as calibration cards have it; steps and samples are still to come."""
-    model = prior.hash if isinstance(prior, Model) else type(prior).__name__
+def typical_level(noise: Noise) -> float:
+    """One number for reports, image units: the mean, or that of mid-grey."""
+    if isinstance(noise, SignalNoise):
+        return (noise.gain / 2 + noise.read**2) ** 0.5
+    level = noise.level if isinstance(noise, NoiseEstimate) else noise
+    return float(torch.as_tensor(level, dtype=torch.float64).mean())
+
+
+def provenance_of(request: Request, prior: str) -> Provenance:
+    """What makes the answers, as calibration cards have it; steps and samples are still to come.
+
+    Args:
+        request: what was asked.
+        prior: who answers.
+    """
     labels = {operator_label(H) for H in request.operators}
     label = labels.pop() if len(labels) == 1 else "several operators"
     levels = request.noise
-    same = bool((levels == levels[0]).all())
-    noise = round(float(levels[0]), 6) if same else None
-    return Provenance(model, label, noise, request.manner)
+    same = bool((levels == levels.flatten()[0]).all()) and not bool(request.deviation.any())
+    noise = round(float(levels.flatten()[0]), 6) if same else None
+    return Provenance(prior, label, noise, request.manner)
 
 
 def operator_label(operator: Operator) -> str:

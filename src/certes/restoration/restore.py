@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -14,17 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.diffusion.denoiser import Denoiser
-from certes.diffusion.noise import NoiseSource, stream_seeds
 from certes.diffusion.solvers.state import State
 from certes.errors import InputError
-from certes.intervals.posterior import Posterior, PosteriorBuilder, join
+from certes.intervals.posterior import Posterior, join
+from certes.networks.colours import Colours
+from certes.networks.fitting import prior_name, suited
 from certes.networks.model import Model, load
-from certes.networks.tiling import fitted
 from certes.restoration.covariances import COVARIANCES
-from certes.restoration.measurement import Measurement
+from certes.restoration.drawing import Draw
 from certes.restoration.operators.base import Operator
-from certes.restoration.request import Request, checked, provenance_of
-from certes.restoration.samplers.ddrm import official_levels
+from certes.restoration.request import Noise, Request, checked, provenance_of
 
 # Values in one batch; about 1 GB of memory on a CPU, where the network takes its own portions of
 # it, and 5 GB on a GPU with the bundled models.
@@ -36,12 +34,13 @@ def restore(
     operator: Operator | Sequence[Operator],
     model: str | Denoiser,
     *,
-    noise: float | Float[Tensor, " b"],
+    noise: Noise,
     samples: int = 16,
     steps: int = 20,
     seed: int = 0,
     sampler: str | None = None,
     covariance: str = "model",
+    colours: Colours = "opponent",
     faithful: bool = False,
     keep_samples: bool = True,
     alpha: float = 0.1,
@@ -54,7 +53,9 @@ def restore(
         y: measurements, image units ([0, 1]; noise may carry them outside), not clipped.
         operator: ``H``; or one for each measurement (masks or kernels that differ).
         model: a model name or folder, a loaded :class:`~certes.networks.Model`, or any denoiser.
-        noise: standard deviation of the measurement noise, image units; one for all, or one each.
+        noise: standard deviation of the measurement noise, image units: one for all, one each, or
+            one for every value of ``y``; an estimate, whose error widens the intervals
+            (:func:`certes.restoration.measure_noise`); or a law of how it grows with the signal.
         samples: K, how many answers for each picture.
         steps: network calls for each answer.
         seed: the same seed gives a picture the same samples whatever batch it is in.
@@ -62,6 +63,8 @@ def restore(
             one that suits the operator.
         covariance: a key of :data:`certes.restoration.covariances.COVARIANCES`: what stands for
             ``Cov[x_0 | x_t]``; ``jacobian`` works with every model, at several times the cost.
+        colours: how a prior of grey pictures judges colour ones; see
+            :mod:`certes.networks.colours`.
         faithful: with ``ddrm``, the official code's noise levels instead of an even grid.
         keep_samples: keep all samples, or (``False``) only mean, std and the quantiles for
             ``alpha``, in memory that does not grow with ``samples``.
@@ -81,33 +84,34 @@ def restore(
         raise InputError(
             f"samples, steps, batch_size: {samples}, {steps}, {batch_size}; give at least 1 of each"
         )
-    method, names = request.method, _names(request.y)
-    denoiser = COVARIANCES[covariance](fitted(prior, request.operators[0].in_shape))
-    provenance = provenance_of(request, prior)
-    inflation = prior.inflation if method.posterior else 1.0
-    parts: list[Posterior] = []
-    for group in _groups(request, size):
-        part = _measurement(request, group, device)
-        view = method.view(part)
-        grid = official_levels(steps) if faithful else method.grid(view, steps)
-        calls = len(grid) - 1
-        builder = PosteriorBuilder(samples, keep_samples, alpha, prior.confined)
-        together = samples if method.together else max(1, size // len(group))
-        for first in range(0, samples, together):
-            block = range(first, min(first + together, samples))
-            keys = [f"{names[i]}/{k}" for k in block for i in group]
-            source = NoiseSource(stream_seeds(seed, keys), device)
-            copies = method.view(part.repeat(len(block)))
-            states = method.draw(copies, denoiser, grid, source)
-            builder.add(*_run(states, len(block), calls, callback))
-        made = replace(provenance, steps=calls, samples=samples)
-        parts.append(builder.build(made, inflation))
-    return join(parts)
-
-
-def _measurement(request: Request, group: list[int], device: torch.device) -> Measurement:
-    y, noise = request.y[group].to(device), request.noise[group]
-    return Measurement(request.operators[group[0]], y, noise)
+    shape = request.operators[0].in_shape
+    denoiser = COVARIANCES[covariance](suited(prior, shape, colours))
+    draw = Draw(
+        request.method,
+        denoiser,
+        prior.confined,
+        prior.inflation if request.method.posterior else 1.0,
+        samples,
+        steps,
+        seed,
+        faithful,
+        keep_samples,
+        alpha,
+        callback,
+    )
+    provenance, names = provenance_of(request, prior_name(prior, shape, colours)), _names(request.y)
+    return join(
+        [
+            draw(
+                request.part(group, device),
+                request.deviation[group],
+                [names[i] for i in group],
+                max(1, size // len(group)),
+                provenance,
+            )
+            for group in _groups(request, size)
+        ]
+    )
 
 
 def _suitable(device: torch.device, n: int) -> int:
@@ -119,29 +123,14 @@ def device_of(prior: Denoiser, y: Tensor) -> torch.device:
     return prior.device if isinstance(prior, Model) else y.device
 
 
-def _run(
-    states: Iterator[State], count: int, calls: int, callback: Callable[[State], None] | None
-) -> tuple[Tensor, Tensor]:
-    """Samples and estimates, each (k, b, c, h, w), of ``count`` copies of a group of pictures."""
-    total, last = torch.zeros(()), None
-    for index, last in enumerate(states):
-        if callback is not None:
-            callback(last)
-        if index >= calls // 2:
-            total = total + last.estimate
-    assert last is not None  # a grid has at least one step
-    shape = (count, -1, *last.x.shape[1:])
-    return last.x.reshape(shape), (total / (calls - calls // 2)).reshape(shape)
-
-
 def _groups(request: Request, size: int) -> Iterator[list[int]]:
     """Runs of pictures of one operator and one noise level, at most ``size`` long.
 
     They share a grid; grouping so keeps a picture's grid, hence its samples, its own affair.
     """
     kinds = [
-        (id(operator), float(level))
-        for operator, level in zip(request.operators, request.noise, strict=True)
+        (id(H), float(request.noise[i]) if request.noise.ndim == 1 else i, float(deviation))
+        for i, (H, deviation) in enumerate(zip(request.operators, request.deviation, strict=True))
     ]
     run: list[int] = []
     for i, kind in enumerate(kinds):

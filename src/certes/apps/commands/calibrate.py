@@ -24,6 +24,8 @@ def calibrate(
     kernel: options.Kernel = None,
     mask: options.Mask = None,
     missing: options.Missing = None,
+    ratio: options.Ratio = None,
+    quality: options.Quality = None,
     alpha: options.Alpha = 0.1,
     delta: options.Delta = 0.1,
     rule: Annotated[
@@ -37,7 +39,8 @@ def calibrate(
     crop: options.Crop = 128,
     samples: options.Samples = 16,
     steps: options.Steps = 20,
-    sampler: options.Sampler = options.SamplerName.PINNED,
+    sampler: options.Sampler = None,
+    colours: options.Colours = options.ColoursName.OPPONENT,
     seed: options.Seed = 0,
     device: options.Device = None,
     as_json: options.Json = False,
@@ -51,9 +54,9 @@ def calibrate(
     from certes.apps.jobs.calibrate import CardOptions, calibrate_model
 
     card = calibrate_model(
-        options.TaskOptions(task, factor, kernel, mask, missing),
+        options.TaskOptions(task, factor, kernel, mask, missing, ratio, quality),
         noise,
-        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device),
+        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device, colours),
         CardOptions(delta, str(rule), str(family)),
         data,
         crop,

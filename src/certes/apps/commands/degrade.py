@@ -19,6 +19,8 @@ def degrade(
     kernel: options.Kernel = None,
     mask: options.Mask = None,
     missing: options.Missing = None,
+    ratio: options.Ratio = None,
+    quality: options.Quality = None,
     seed: options.Seed = 0,
     png: Annotated[
         bool,
@@ -36,7 +38,7 @@ def degrade(
     """
     from certes.apps.jobs.degrade import degrade_pictures
 
-    task_options = options.TaskOptions(task, factor, kernel, mask, missing)
+    task_options = options.TaskOptions(task, factor, kernel, mask, missing, ratio, quality)
     result = degrade_pictures(inputs, task_options, noise, seed, out, png)
     if as_json:
         show_json(result)

@@ -31,8 +31,7 @@ def demo(
     """
     from certes.apps.jobs.demo import run_demo
 
-    sampler = options.SamplerName.PINNED
-    settings = options.SamplingOptions(model, samples, steps, 0.1, seed, sampler, device)
+    settings = options.SamplingOptions(model, samples, steps, 0.1, seed, None, device)
     reports = run_demo(settings, crop, out)
     if as_json:
         show_json({"tasks": reports})

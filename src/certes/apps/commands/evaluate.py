@@ -19,10 +19,13 @@ def evaluate(
     kernel: options.Kernel = None,
     mask: options.Mask = None,
     missing: options.Missing = None,
+    ratio: options.Ratio = None,
+    quality: options.Quality = None,
     samples: options.Samples = 16,
     steps: options.Steps = 20,
     alpha: options.Alpha = 0.1,
-    sampler: options.Sampler = options.SamplerName.PINNED,
+    sampler: options.Sampler = None,
+    colours: options.Colours = options.ColoursName.OPPONENT,
     calibration: options.Card = None,
     crop: options.Crop = 128,
     seed: options.Seed = 0,
@@ -37,9 +40,9 @@ def evaluate(
     from certes.apps.jobs.evaluate import evaluate_model
 
     report = evaluate_model(
-        options.TaskOptions(task, factor, kernel, mask, missing),
+        options.TaskOptions(task, factor, kernel, mask, missing, ratio, quality),
         noise,
-        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device),
+        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device, colours),
         calibration,
         data,
         crop,

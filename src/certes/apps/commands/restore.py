@@ -20,10 +20,12 @@ def restore(
     factor: options.Factor = None,
     kernel: options.Kernel = None,
     mask: options.Mask = None,
+    quality: options.Quality = None,
     samples: options.Samples = 16,
     steps: options.Steps = 20,
     alpha: options.Alpha = 0.1,
-    sampler: options.Sampler = options.SamplerName.PINNED,
+    sampler: options.Sampler = None,
+    colours: options.Colours = options.ColoursName.OPPONENT,
     calibration: options.Card = None,
     truth: Annotated[
         Path | None,
@@ -43,15 +45,16 @@ def restore(
 
     Writes for each input NAME.restored.png (.tif for float pictures), NAME.intervals.tif (float32
     pages: lower, estimate, upper) and NAME.panel.png to look at, and one report.json. For
-    super-resolve the input is the small picture. A grey model restores the channels of a colour
-    picture one by one.
+    super-resolve the input is the small picture. A blur that is not symmetric (motion, a picture of
+    a kernel) is undone with the border that it reached into left unknown. Pictures of any size are
+    restored in bounded memory.
     """
     from certes.apps.jobs.restore import plan_restoration
 
     job = plan_restoration(
-        options.TaskOptions(task, factor, kernel, mask),
+        options.TaskOptions(task, factor, kernel, mask, quality=quality),
         noise,
-        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device),
+        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device, colours),
         calibration,
         out,
     )
@@ -79,7 +82,5 @@ def _show(report: dict[str, Any], out: Path) -> None:
         for image in report["images"]
     ]
     show_table(columns, rows)
-    if report["settings"]["channels_apart"]:
-        say("Colour pictures: each channel was restored as a picture of its own (a grey model).")
     say(report["guarantee"] or options.NO_GUARANTEE)
     say(f"Results are in {out}")

@@ -13,9 +13,10 @@ from certes.apps.experiment import degraded
 from certes.apps.options import TaskOptions
 from certes.apps.outputs import all_or_nothing, named_pictures
 from certes.apps.tasks import Task, make_task, noise_level
+from certes.data.measurements import SUFFIX, MeasurementFile, write_measurement
 from certes.data.pictures import read_picture, write_picture, write_tiff_stack
 from certes.errors import CertesError
-from certes.restoration.operators import Inpaint
+from certes.restoration.operators import CompressedSensing, Inpaint
 
 
 def degrade_pictures(
@@ -57,7 +58,11 @@ def _degrade(
     picture = read_picture(path)
     H, y = degraded(picture.pixels[None], task, noise, seed, index)
     with all_or_nothing(out) as folder:
-        if png:
+        if isinstance(H, CompressedSensing):
+            said = {**H.describe(), "seed": H.seed}
+            measured = MeasurementFile(picture.name, y[0], said, noise)
+            write_measurement(folder / f"{picture.name}.measured{SUFFIX}", measured)
+        elif png:
             eight_or_sixteen = "uint8" if picture.dtype == "float32" else picture.dtype
             like = replace(picture, dtype=eight_or_sixteen)
             write_picture(folder / f"{picture.name}.degraded.png", y[0], like)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from certes import __version__
 from certes.apps.cards import find_card
@@ -15,7 +17,7 @@ from certes.apps.console import progress
 from certes.apps.experiment import Experiment, Trial, gathered, read_truths
 from certes.apps.options import SamplingOptions, TaskOptions
 from certes.apps.outputs import all_or_nothing, save_report, seen
-from certes.apps.restorer import load_restorer, one_picture, planes
+from certes.apps.restorer import load_restorer
 from certes.apps.tasks import make_task, noise_level
 from certes.data.pictures import Picture
 from certes.evaluation.metrics import psnr
@@ -24,6 +26,7 @@ from certes.evaluation.report import ImageReport, Report
 from certes.intervals.bounds import Bounds
 from certes.intervals.cards import Calibration
 from certes.intervals.metrics import evaluate
+from certes.restoration.operators import LinearOperator
 
 _PANELS = 4
 
@@ -53,17 +56,17 @@ class Evaluation:
         return save_report(out, self._report(trials, scores))
 
     def _calibrated(self, bounds: Bounds) -> Bounds:
-        return one_picture(bounds if self.card is None else self.card(bounds))
+        return bounds if self.card is None else self.card(bounds)
 
     def _draw(self, trial: Trial, out: Path) -> None:
         bounds = self._calibrated(trial.restoration.bounds)
         with all_or_nothing(out) as folder:
             restoration_panel(
                 folder / f"{trial.name}.panel.png",
-                planes(seen(trial.y, trial.operator)),
+                seen(trial.y, trial.operator)[0],
                 bounds,
                 title=f"{trial.name}: {self.experiment.task.name}",
-                truth=planes(trial.truth),
+                truth=trial.truth[0],
                 nominal=1 - self.experiment.restorer.alpha,
                 guarantee=bounds.guarantee,
             )
@@ -87,7 +90,7 @@ class Evaluation:
         )
 
     def _image(self, trial: Trial) -> ImageReport:
-        bounds, truth = self._calibrated(trial.restoration.bounds), planes(trial.truth)[None]
+        bounds, truth = self._calibrated(trial.restoration.bounds), trial.truth
         return ImageReport(
             trial.name,
             mean_width=float(bounds.width.double().mean()),
@@ -116,14 +119,19 @@ def evaluate_model(
     level = noise_level(made, noise)
     pictures = read_truths(data, crop)
     restorer = load_restorer(sampling)
-    found = find_card(card, sampling.model, restorer.provenance(made.label, level))
+    wanted = restorer.provenance(made.operator(made.nominal, 0), level)
+    found = find_card(card, sampling.model, wanted)
     return Evaluation(Experiment(made, level, restorer, sampling.seed), found).run(pictures, out)
 
 
 def _psnr_degraded(trials: Sequence[Trial]) -> float | None:
     """Of what was measured, brought to full size where it is smaller; None if it is perfect."""
-    values = [
-        psnr(t.y if t.y.shape == t.truth.shape else t.operator.pinv(t.y), t.truth) for t in trials
-    ]
-    mean = float(torch.cat(values).mean())
+    mean = float(torch.cat([psnr(_full_size(t), t.truth) for t in trials]).mean())
     return mean if mean < float("inf") else None
+
+
+def _full_size(trial: Trial) -> Float[Tensor, "1 c h w"]:
+    H = trial.operator
+    if trial.y.shape != trial.truth.shape and isinstance(H, LinearOperator):
+        return H.pinv(trial.y)
+    return trial.y

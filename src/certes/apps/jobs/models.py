@@ -75,7 +75,7 @@ def measure(source: str, data: Path, out: Path, licence: str, device: str | None
     model = load(source, device, dtype=torch.float32)
     side = model.denoiser.net.config.sample_size or _SIDE
     with progress("reading pictures", len(find_pictures([data]))) as advance:
-        pictures = load_folder(data, advance)
+        pictures = load_folder(data, advance, grey=model.channels == 1)
     patches = PatchDataset(pictures, side, busy=0, symmetries="none")  # as its user gives them
     card = {
         **model.card,

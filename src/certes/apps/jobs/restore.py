@@ -14,24 +14,18 @@ from certes import __version__
 from certes.apps.cards import find_card
 from certes.apps.console import Advance, complain_about, progress
 from certes.apps.options import SamplingOptions, TaskName, TaskOptions
-from certes.apps.outputs import all_or_nothing, named_pictures, save_report, seen
-from certes.apps.restorer import Restorer, load_restorer, one_picture, planes
-from certes.apps.tasks import Task, make_task, noise_level
+from certes.apps.outputs import all_or_nothing, framed, named_pictures, save_report, seen
+from certes.apps.restorer import Restorer, load_restorer
+from certes.apps.sources import Reader, Source, check_noise
 from certes.apps.truths import Truths, find_truths, fitting
-from certes.data.pictures import (
-    Picture,
-    read_picture,
-    write_picture,
-    write_tiff_stack,
-)
-from certes.data.raster import check_size
+from certes.data.pictures import write_picture, write_tiff_stack
 from certes.errors import CertesError, InputError
 from certes.evaluation.metrics import psnr
 from certes.evaluation.panels import restoration_panel
 from certes.evaluation.report import Failure, ImageReport, Report
 from certes.intervals.bounds import Bounds
 from certes.intervals.cards import Calibration
-from certes.restoration.noise import QUANTISATION, estimate_noise
+from certes.restoration.request import operator_label, typical_level
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,8 @@ class Done:
 
     image: ImageReport
     noise: float
-    channels_apart: bool
+    operator: str
+    guarantee: str | None
 
 
 @dataclass(frozen=True)
@@ -48,17 +43,17 @@ class RestoreJob:
     """Restore pictures one by one.
 
     Args:
-        task: what happened to them.
-        noise: standard deviation, image units; None estimates it from each picture.
+        reader: says what happened to them.
         restorer: what restores.
         card: gives the intervals their guarantee.
+        insist: whether the user named the card, so that where it does not hold is an error.
         out: folder for the results.
     """
 
-    task: Task
-    noise: float | None
+    reader: Reader
     restorer: Restorer
     card: Calibration | None
+    insist: bool
     out: Path
 
     def run(self, inputs: Sequence[Path], truth: Path | None) -> dict[str, Any]:
@@ -82,30 +77,25 @@ class RestoreJob:
         return save_report(self.out, report) if done else asdict(report)
 
     def _restore(self, path: Path, truths: Truths, advance: Advance) -> Done:
-        picture = read_picture(path, noisy=True)
-        truth = truths(picture.name)
-        y = self.restorer.rows(picture)
-        height, width = y.shape[2:]
-        check_size(path, width * self.task.factor, height * self.task.factor)
-        H = self.task.operator_behind(y)
-        true_pixels = None if truth is None else fitting(truth, picture, H)
-        noise = self.noise
-        if noise is None:
-            noise = max(float(estimate_noise(picture.pixels[None])), QUANTISATION)
-        restoration = self.restorer(y, H, noise, advance)
-        bounds = restoration.bounds if self.card is None else self.card(restoration.bounds)
-        bounds = one_picture(bounds)
-        self._save(picture, planes(seen(y, H)), bounds, true_pixels)
-        image = _measured(picture.name, bounds, true_pixels, restoration.seconds, restoration.nfe)
-        return Done(image, noise, channels_apart=len(y) > 1)
+        source = self.reader(path)
+        truth = truths(source.picture.name)
+        true_pixels = None if truth is None else fitting(truth, source)
+        restoration = self.restorer(source.y, source.operator, source.noise, advance)
+        bounds = framed(self._calibrated(restoration.bounds), source.operator)
+        self._save(source, bounds, true_pixels)
+        name = source.picture.name
+        image = _measured(name, bounds, true_pixels, restoration.seconds, restoration.nfe)
+        label = operator_label(source.operator)
+        return Done(image, typical_level(source.noise), label, bounds.guarantee)
 
-    def _save(
-        self,
-        picture: Picture,
-        shown: Float[Tensor, "c h_in w_in"],
-        bounds: Bounds,
-        truth: Float[Tensor, "c h w"] | None,
-    ) -> None:
+    def _calibrated(self, bounds: Bounds) -> Bounds:
+        """With the guarantee, if there is a card; one that came with the model may not hold."""
+        if self.card is None or not (self.insist or self.card.provenance == bounds.provenance):
+            return bounds
+        return self.card(bounds)
+
+    def _save(self, source: Source, bounds: Bounds, truth: Float[Tensor, "c h w"] | None) -> None:
+        picture = source.picture
         pages = {"lower": bounds.lower, "estimate": bounds.estimate, "upper": bounds.upper}
         with all_or_nothing(self.out) as folder:
             restored = folder / f"{picture.name}.restored{picture.suffix}"
@@ -114,9 +104,9 @@ class RestoreJob:
             write_tiff_stack(folder / f"{picture.name}.intervals.tif", stack)
             restoration_panel(
                 folder / f"{picture.name}.panel.png",
-                shown,
+                seen(source.y, source.operator)[0],
                 bounds,
-                title=f"{picture.name}: {self.task.name}",
+                title=f"{picture.name}: {self.reader.options.name}",
                 truth=truth,
                 nominal=1 - self.restorer.alpha,
                 guarantee=bounds.guarantee,
@@ -125,21 +115,23 @@ class RestoreJob:
     def _report(self, done: Sequence[Done], failures: Sequence[Failure]) -> Report:
         levels = {d.image.name: d.noise for d in done}
         one_level = len(set(levels.values())) == 1
+        guarantees = {d.guarantee for d in done}
+        guarantee = guarantees.pop() if len(guarantees) == 1 else None
         return Report(
             version=__version__,
             model=self.restorer.model.name,
-            task=self.task.name,
-            noise=next(iter(levels.values())) if one_level else self.noise,
+            task=self.reader.options.name,
+            noise=next(iter(levels.values())) if one_level else self.reader.fixed_noise(),
             alpha=self.restorer.alpha,
-            delta=None if self.card is None else self.card.delta,
-            guarantee=None if self.card is None else self.card.guarantee,
+            delta=None if guarantee is None or self.card is None else self.card.delta,
+            guarantee=guarantee,
             images=[d.image for d in done],
             failures=failures,
             settings={
-                "operator": self.task.label,
-                "noise_estimated": self.noise is None,
+                "operators": {d.image.name: d.operator for d in done},
+                "noise_estimated": self.reader.fixed_noise() is None,
                 "noise_levels": levels,
-                "channels_apart": [d.image.name for d in done if d.channels_apart],
+                "without_guarantee": [d.image.name for d in done if d.guarantee is None],
                 **self.restorer.settings(),
             },
         )
@@ -156,27 +148,15 @@ def plan_restoration(
         raise InputError(
             "mask: --task inpaint needs --mask PNG, white where pixels are known, black elsewhere"
         )
-    made = make_task(task)
-    level = _noise(noise, made)
+    reader = Reader(task, noise)
+    made = reader.fixed_task()
+    check_noise(reader, made)
     restorer = load_restorer(sampling)
-    wanted = None if level is None else restorer.provenance(made.label, level)
-    return RestoreJob(made, level, restorer, find_card(card, sampling.model, wanted), out)
-
-
-def _noise(text: str, task: Task) -> float | None:
-    """A level, or None for "auto"."""
-    if text == "auto" and task.name is TaskName.INPAINT:
-        raise InputError(
-            "noise: it cannot be estimated from a picture with holes: give --noise SIGMA, values "
-            "in [0, 1], for example 0.02"
-        )
-    if text == "auto":
-        return None
-    try:
-        level = float(text)
-    except ValueError as error:
-        raise InputError(f"noise: {text!r}; give a number, values in [0, 1], or auto") from error
-    return noise_level(task, level)
+    level = reader.fixed_noise()
+    known = None if made is None or level is None else (made.operator(made.nominal, 0), level)
+    wanted = None if known is None else restorer.provenance(*known)
+    found = find_card(card, sampling.model, wanted)
+    return RestoreJob(reader, restorer, found, card is not None, out)
 
 
 def _measured(

@@ -29,7 +29,7 @@ def train_model(
     if not data.is_dir():
         raise InputError(f"data: {data} is no folder; give a folder of training pictures")
     with progress("reading pictures", len(find_pictures([data]))) as advance:
-        pictures = load_folder(data, advance)
+        pictures = load_folder(data, advance, grey=config.unet().in_channels == 1)
     patches = PatchDataset(pictures, config.patch, config.busy, symmetries=config.symmetries)
     card = {
         "name": name or Path(preset).stem,

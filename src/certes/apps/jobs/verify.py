@@ -44,7 +44,7 @@ def verify_held_out(path: Path, data: Path, options: HeldOutOptions) -> dict[str
     sampling = _sampling(path, made, options)
     restorer = load_restorer(sampling)
     task, noise = task_of_label(made.operator, options.seed), made.noise or 0.0
-    check_card(card, restorer.provenance(task.label, noise))
+    check_card(card, restorer.provenance(task.operator(task.nominal, 0), noise))
     experiment = Experiment(task, noise, restorer, options.seed)
     bounds, truth = gathered(list(experiment.run(read_truths(data, options.crop))))
     result = verify_card(card, bounds, truth, options.seed)

@@ -19,10 +19,26 @@ from certes.restoration.operators.downsample import Downsample
 from certes.restoration.operators.fourier import SubsampledFourier
 from certes.restoration.operators.frequencies import cartesian_mask
 from certes.restoration.operators.inpaint import Inpaint
-from certes.restoration.operators.kernels import gaussian_kernel, uniform_kernel
+from certes.restoration.operators.jpeg import Jpeg
+from certes.restoration.operators.kernels import (
+    anisotropic_kernel,
+    disk_kernel,
+    gaussian_kernel,
+    kernel_from_picture,
+    motion_kernel,
+    normalised,
+    uniform_kernel,
+)
 from certes.restoration.operators.masks import box_mask, random_mask, text_mask
+from certes.restoration.operators.multicoil import MultiCoilMRI
 from certes.restoration.operators.per_channel import PerChannel
+from certes.restoration.operators.quantise import Quantise
+from certes.restoration.operators.rounded import RoundedOperator
+from certes.restoration.operators.stacked import Stacked
 from certes.restoration.operators.super_resolution import SuperResolution
+from certes.restoration.operators.tomography import Tomography
+from certes.restoration.operators.valid_blur import ValidBlur
+from certes.restoration.operators.varying_blur import VaryingBlur
 
 __all__ = [
     "Blur",
@@ -33,14 +49,27 @@ __all__ = [
     "Dense",
     "Downsample",
     "Inpaint",
+    "Jpeg",
     "LinearOperator",
+    "MultiCoilMRI",
     "Operator",
     "PerChannel",
+    "Quantise",
+    "RoundedOperator",
+    "Stacked",
     "SubsampledFourier",
     "SuperResolution",
+    "Tomography",
+    "ValidBlur",
+    "VaryingBlur",
+    "anisotropic_kernel",
     "box_mask",
     "cartesian_mask",
+    "disk_kernel",
     "gaussian_kernel",
+    "kernel_from_picture",
+    "motion_kernel",
+    "normalised",
     "random_mask",
     "text_mask",
     "uniform_kernel",

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, cast, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.errors import InputError
+from certes.errors import CertesWarning, InputError
 from certes.restoration.operators.axes import (
     Boundary,
     DenseAxis,
     singular_values_and_vectors,
     stencil_matrix,
 )
-from certes.restoration.operators.base import DecomposedOperator, checked_shape
+from certes.restoration.operators.base import DecomposedOperator, as_tensor, checked_shape
 from certes.restoration.operators.delegated import Delegated
 from certes.restoration.operators.separable import Separable
 from certes.restoration.operators.spectral import CircularConvolution, CosineConvolution
 
 _SYMMETRIC = 1e-12  # largest difference between a kernel and its flips, relative to its peak
+_UNIT_SUM = 1e-3  # how far a kernel may be from keeping brightness
 _RANK_ONE = 1e-6  # second singular value of a separable kernel, relative to the first
 
 Kernel = Float[Tensor, " taps"] | Float[Tensor, "a b"] | tuple[Tensor, Tensor]
@@ -65,15 +67,33 @@ class Blur(Delegated):
         return {"kernel": numbers_of(self.kernel), "boundary": self.boundary}
 
 
-def numbers_of(kernel: Kernel) -> list[Any]:
+def numbers_of(kernel: Kernel) -> Any:
     """A kernel in types that JSON knows."""
     if isinstance(kernel, Tensor):
         return cast(Any, kernel).tolist()
-    return [numbers_of(axis) for axis in kernel]
+    rows, columns = kernel
+    return {"rows": numbers_of(rows), "columns": numbers_of(columns)}
+
+
+def kernel_of(numbers: Any) -> Kernel:
+    """Undoes ``numbers_of``."""
+    if isinstance(numbers, dict):
+        parts = cast(dict[str, Any], numbers)
+        return _taps(parts["rows"]), _taps(parts["columns"])
+    return _taps(numbers)
+
+
+def _taps(numbers: Any) -> Float[Tensor, "*taps"]:
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def plane_of(kernel: Kernel) -> Float[Tensor, "a b"]:
-    """Any accepted kernel as a float64 plane, or an ``InputError``."""
+    """Any accepted kernel as a float64 plane, or an ``InputError``.
+
+    Warns:
+        CertesWarning: for one that does not sum to one.
+    """
+    kernel = kernel if isinstance(kernel, tuple) else as_tensor(kernel)
     if isinstance(kernel, Tensor) and kernel.ndim == 2:
         plane = kernel.double()
     else:
@@ -86,7 +106,18 @@ def plane_of(kernel: Kernel) -> Float[Tensor, "a b"]:
         plane = torch.outer(rows.double(), columns.double())
     if not bool(plane.isfinite().all()) or not bool(plane.any()):
         raise InputError("kernel is empty, all zero or not finite; wanted finite weights")
+    _warn_of_gain(float(plane.sum()))
     return plane.cpu()
+
+
+def _warn_of_gain(gain: float) -> None:
+    if abs(gain - 1) > _UNIT_SUM:
+        warnings.warn(
+            f"kernel sums to {gain:.3g}, not to 1: this blur changes brightness; divide the kernel "
+            "by its sum if that is not meant",
+            CertesWarning,
+            stacklevel=4,
+        )
 
 
 def _diagonalised(
@@ -94,13 +125,14 @@ def _diagonalised(
 ) -> DecomposedOperator:
     if boundary == "circular":
         return CircularConvolution(shape, kernel)
-    if boundary == "reflect" and _is_symmetric(kernel):
+    if boundary == "reflect" and is_symmetric(kernel):
         return CosineConvolution(shape, kernel)
     rows, columns = _separated(kernel, boundary)
     return Separable(shape, _axis(rows, shape[1], boundary), _axis(columns, shape[2], boundary))
 
 
-def _is_symmetric(kernel: Float[Tensor, "a b"]) -> bool:
+def is_symmetric(kernel: Float[Tensor, "a b"]) -> bool:
+    """Whether a kernel is odd and equal to its two flips."""
     odd = all(size % 2 for size in kernel.shape)
     flips = torch.stack([kernel.flip(0), kernel.flip(1)])
     return odd and bool(((flips - kernel).abs() <= _SYMMETRIC * kernel.abs().max()).all())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from certes.errors import InputError
 from certes.restoration.operators.axes import DenseAxis
-from certes.restoration.operators.base import DecomposedOperator, checked_shape
+from certes.restoration.operators.base import DecomposedOperator, as_tensor, checked_shape
 
 
 class Dense(DecomposedOperator):
@@ -34,7 +34,7 @@ class Dense(DecomposedOperator):
     def __init__(
         self, matrix: Float[Tensor, "m n"], shape: tuple[int, int, int] | None = None
     ) -> None:
-        matrix = _checked_matrix(matrix)
+        matrix = _checked_matrix(as_tensor(matrix))
         m, n = matrix.shape
         shape = checked_shape((1, 1, n) if shape is None else shape)
         if math.prod(shape) != n:

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from certes.errors import InputError
+from certes.restoration.operators.base import as_tensor
 
 
 def random_mask(height: int, width: int, missing: float, seed: int) -> Bool[Tensor, "h w"]:
@@ -90,7 +91,7 @@ def checked_mask(
     mask: Shaped[Tensor, "*c h w"], shape: tuple[int, int, int]
 ) -> Bool[Tensor, "c h w"]:
     """A mask of zeros and ones, at least one, for pictures (C, H, W); or an ``InputError``."""
-    channels, height, width = shape
+    mask, (channels, height, width) = as_tensor(mask), shape
     if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != (height, width):
         raise InputError(
             f"mask has shape {tuple(mask.shape)}, the picture {shape}; wanted a mask of shape "

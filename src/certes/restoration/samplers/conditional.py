@@ -20,7 +20,7 @@ from torch import Tensor
 
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised, Denoiser
-from certes.diffusion.grids import Grid, log_sigma_grid
+from certes.diffusion.grids import Grid
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.process import Process
 from certes.diffusion.schedules import EDM
@@ -29,15 +29,9 @@ from certes.diffusion.solvers.state import State
 from certes.restoration.conditional_mean import conditional_mean
 from certes.restoration.measurement import Measurement
 from certes.restoration.operators.base import LinearOperator
-from certes.restoration.samplers.levels import SIGMA_MAX, finest_level
 
 # The rows of H are neither orthogonal nor of one length: more iterations than in a singular basis.
 ITERATIONS = 25
-
-
-def conditional_levels(measurement: Measurement, steps: int) -> Grid:
-    """From pure noise down to a level that is short against the measurement's."""
-    return log_sigma_grid(SIGMA_MAX, finest_level(measurement.noise), steps)
 
 
 def sample_conditional(
@@ -70,7 +64,8 @@ class InformedDenoiser(Denoiser):
         self.denoiser = denoiser
         self.view = DirectView(measurement.operator)
         self.looks = measurement.y.flatten(1)
-        self.variances = (measurement.noise[:, None] ** 2).to(self.looks).expand_as(self.looks)
+        noise = measurement.noise.to(self.looks).reshape(len(self.looks), -1)
+        self.variances = noise.square().expand_as(self.looks)
 
     def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
         denoised = self.denoiser(x, sigma)

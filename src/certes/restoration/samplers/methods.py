@@ -10,9 +10,17 @@ from certes.diffusion.grids import Grid
 from certes.diffusion.solvers.state import State
 from certes.restoration.measurement import Measurement, measure
 from certes.restoration.operators.base import DecomposedOperator, LinearOperator, Operator
-from certes.restoration.samplers.conditional import conditional_levels, sample_conditional
+from certes.restoration.operators.rounded import RoundedOperator
+from certes.restoration.samplers.conditional import sample_conditional
+from certes.restoration.samplers.ddnm import ddnm_levels, sample_ddnm
 from certes.restoration.samplers.ddrm import sample_ddrm
+from certes.restoration.samplers.diffpir import sample_diffpir
+from certes.restoration.samplers.dps import sample_dps
+from certes.restoration.samplers.jpeg import jpeg_levels, sample_jpeg
+from certes.restoration.samplers.levels import whole_descent
 from certes.restoration.samplers.pinned import noise_levels, sample_pinned
+from certes.restoration.samplers.rounded import cells, rounded_levels, sample_rounded
+from certes.restoration.samplers.twisted import sample_twisted, twisted_levels
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,14 @@ def _spectral(measurement: Measurement) -> Any:
 
 SAMPLERS: dict[str, Method] = {
     "pinned": Method(sample_pinned, noise_levels, DecomposedOperator, _spectral),
-    "conditional": Method(sample_conditional, conditional_levels, LinearOperator),
+    "conditional": Method(sample_conditional, whole_descent, LinearOperator),
+    "rounded": Method(sample_rounded, rounded_levels, RoundedOperator, cells),
+    "dps": Method(sample_dps, whole_descent, Operator, posterior=False),
     "ddrm": Method(sample_ddrm, noise_levels, DecomposedOperator, _spectral, posterior=False),
+    "ddnm": Method(sample_ddnm, ddnm_levels, DecomposedOperator, _spectral, posterior=False),
+    "diffpir": Method(sample_diffpir, whole_descent, LinearOperator, posterior=False),
+    "jpeg": Method(sample_jpeg, jpeg_levels, RoundedOperator, posterior=False),
+    "twisted": Method(sample_twisted, twisted_levels, DecomposedOperator, together=True),
 }
 
 

@@ -1,0 +1,116 @@
+"""A 3840 x 2160 colour photograph, denoised and deblurred: memory, and seams between tiles.
+
+    python benchmarks/large_picture.py [--model photo-grey] [--data ../shared/data/demo24_cc0]
+
+A real photograph is continued by its mirror images to that size (so that it has no edges of its
+own), degraded, and restored by the command line in a process of its own, whose peak memory is
+read from the operating system. A seam is a jump between neighbouring pixels that is larger where
+tiles begin and end than elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from _report import HERE, Report
+from torch import Tensor
+
+import certes
+from certes.data.pictures import Picture, read_picture, write_picture
+from certes.evaluation.metrics import psnr
+from certes.networks.tiling import TiledDenoiser, fitted, starts
+
+WIDTH, HEIGHT = 3840, 2160
+LIMIT_GB, SEAM = 6.0, 0.05
+TASKS = {
+    "denoise": ["--task", "denoise", "--noise", "0.1"],
+    "deblur": ["--task", "deblur", "--kernel", "gaussian:2", "--noise", "0.02"],
+}
+FEW = ["--samples", "2", "--alpha", "0.5", "--steps", "5"]
+
+
+def mirrored(photo: Tensor) -> Tensor:
+    """The photograph and its mirror images, until the frame is full."""
+    for dimension, size in ((1, HEIGHT), (2, WIDTH)):
+        pair = torch.cat([photo, photo.flip(dimension)], dim=dimension)
+        copies = [1, 1, 1]
+        copies[dimension] = -(-size // pair.shape[dimension])
+        photo = pair.repeat(*copies).narrow(dimension, 0, size)
+    return photo.contiguous()
+
+
+def run(arguments: list[str]) -> float:
+    """Run certes; gigabytes of memory that it had at its peak."""
+    command = [sys.executable, "-m", "certes", *arguments]
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], check=True, capture_output=True, text=True
+    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(done.stdout.split()[-1]) * unit / 1e9
+
+
+def seams(picture: Tensor, truth: Tensor, model: certes.Model) -> float:
+    """Mean absolute jump of the error across tile borders over that elsewhere."""
+    tiles = fitted(model, (1, HEIGHT, WIDTH))
+    assert isinstance(tiles, TiledDenoiser)
+    error, ratios = picture - truth, []
+    for dimension, size in ((1, HEIGHT), (2, WIDTH)):
+        first = starts(size, tiles.tile, tiles.overlap)
+        borders = [*first[1:], *(start + tiles.tile for start in first[:-1])]
+        jumps = error.diff(dim=dimension).abs().movedim(dimension, 0).flatten(1).mean(1)
+        at = torch.zeros(size - 1, dtype=torch.bool)
+        at[torch.tensor(borders) - 1] = True
+        ratios.append(float(jumps[at].mean() / jumps[~at].mean()))
+    return max(ratios, key=lambda ratio: abs(ratio - 1))
+
+
+def measure(task: str, truth: Tensor, model: str, folder: Path, report: Report) -> None:
+    like = Picture("photo", truth, None, "uint16")
+    write_picture(folder / "photo.png", truth, like)
+    run(["degrade", str(folder / "photo.png"), *TASKS[task], "--out", str(folder), "--png"])
+    degraded = folder / "photo.degraded.png"
+    out = folder / task
+    memory = run(
+        ["restore", str(degraded), *TASKS[task], *FEW, "--model", model, "--out", str(out)]
+    )
+    restored = read_picture(out / "photo.degraded.restored.png").pixels
+    seconds = json.loads((out / "report.json").read_text())["images"][0]["seconds"]
+    gain = float(psnr(restored[None], truth[None]))
+    before = float(psnr(read_picture(degraded).pixels[None], truth[None]))
+    report.claim(
+        f"{task}: gigabytes at the peak, {WIDTH} x {HEIGHT} in colour ({seconds / 60:.1f} minutes, "
+        f"PSNR {before:.2f} to {gain:.2f} dB)",
+        round(memory, 2), f"under {LIMIT_GB}", memory < LIMIT_GB,
+    )  # fmt: skip
+    seam = seams(restored, truth, certes.load(model))
+    report.claim(
+        f"{task}: jump of the error across tile borders over that elsewhere",
+        round(seam, 3), f"1 within {SEAM:.0%}", abs(seam - 1) <= SEAM,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="photo-grey")
+    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/demo24_cc0")
+    arguments = parser.parse_args()
+    photo = read_picture(sorted(arguments.data.glob("*.png"))[0]).pixels
+    truth, report = mirrored(photo), Report("large_picture")
+    with tempfile.TemporaryDirectory() as folder:
+        for task in TASKS:
+            measure(task, truth, arguments.model, Path(folder), report)
+    report.save()
+
+
+if __name__ == "__main__":
+    main()

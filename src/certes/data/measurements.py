@@ -1,0 +1,67 @@
+"""Measurements that are no pictures, in files of their own: numbers, and what measured them.
+
+One safetensors file holds the numbers (``y``) and, as JSON in its header, the operator's
+description and the noise if it is known.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors import torch as tensors
+from torch import Tensor
+
+from certes.data.files import atomic_path
+from certes.errors import InputError
+
+SUFFIX = ".safetensors"
+_KEY = "certes"
+
+
+@dataclass(frozen=True)
+class MeasurementFile:
+    """What such a file holds.
+
+    Args:
+        name: of the file, without folder and suffix.
+        y: the measurement of one picture, image units.
+        operator: what measured it, in words that JSON knows.
+        noise: standard deviation, image units; ``None`` where nobody said.
+    """
+
+    name: str
+    y: Float[Tensor, ...]
+    operator: dict[str, Any]
+    noise: float | None
+
+
+def write_measurement(path: Path, measurement: MeasurementFile) -> None:
+    """Write it, atomically; the name is that of the file."""
+    said = {"operator": measurement.operator, "noise": measurement.noise}
+    header = {_KEY: json.dumps(said)}
+    with atomic_path(path) as temporary:
+        cast(Any, tensors).save_file({"y": measurement.y.contiguous()}, temporary, header)
+
+
+def read_measurement(path: Path) -> MeasurementFile:
+    """Read it.
+
+    Raises:
+        InputError: for a file that is none, or damaged.
+    """
+    try:
+        with cast(Any, safe_open(path, "pt")) as opened:
+            file: Any = opened
+            header: dict[str, str] = file.metadata() or {}
+            said: dict[str, Any] = json.loads(header[_KEY])
+            y: Tensor = file.get_tensor("y")
+            return MeasurementFile(path.stem, y, said["operator"], said["noise"])
+    except (SafetensorError, KeyError, ValueError, FileNotFoundError) as error:
+        raise InputError(
+            f"{path}: not a measurement file ({error}); certes degrade writes them"
+        ) from error
