@@ -1,7 +1,7 @@
 """Train a prior on one GPU, in as many calls as it takes; record its speed and its likelihood.
 
     python benchmarks/gpu/train_prior.py --data nuclei/train/images --out run
-    python benchmarks/gpu/train_prior.py --preset photo --out run --data bsds500/train bsds500/test \
+    python benchmarks/gpu/train_prior.py --preset photo --out run --data bsds500/t* \
         --source "BSDS500, train and test" --licence "research use; weights with that note"
     python benchmarks/gpu/train_prior.py --preset cifar10-fast --steps 40000 --out run \
         --data cifar10/train-0*.webp --test cifar10/test-0*.webp --sheet 32

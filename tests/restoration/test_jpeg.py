@@ -95,9 +95,7 @@ def test_values_of_grey_blocks_are_their_cosine_coefficients() -> None:
 
 
 @pytest.mark.parametrize(("shape", "subsampling"), SETTINGS)
-def test_rounded_values_lie_in_their_cells(
-    shape: tuple[int, int, int], subsampling: str
-) -> None:
+def test_rounded_values_lie_in_their_cells(shape: tuple[int, int, int], subsampling: str) -> None:
     H = Jpeg(shape, 30, subsampling)  # pyright: ignore[reportArgumentType]
     x = pictures(shape)
     off = (H.linear(x) - H.centres(H.encode(x))).abs()

@@ -20,6 +20,7 @@ from certes.networks.colours import Colours
 from certes.networks.fitting import prior_name, suited
 from certes.networks.model import Model, load
 from certes.restoration.covariances import COVARIANCES
+from certes.restoration.deepinv import Physics
 from certes.restoration.drawing import Draw
 from certes.restoration.operators.base import Operator
 from certes.restoration.request import Noise, Request, checked, provenance_of
@@ -31,7 +32,7 @@ _BATCH_VALUES = {"cpu": 2**20, "cuda": 2**22}
 
 def restore(
     y: Float[Tensor, " b *out"] | npt.NDArray[Any],
-    operator: Operator | Sequence[Operator],
+    operator: Operator | Physics | Sequence[Operator],
     model: str | Denoiser,
     *,
     noise: Noise,
@@ -51,7 +52,8 @@ def restore(
 
     Args:
         y: measurements, image units ([0, 1]; noise may carry them outside), not clipped.
-        operator: ``H``; or one for each measurement (masks or kernels that differ).
+        operator: ``H``; or one for each measurement (masks or kernels that differ); or a linear
+            physics of deepinv.
         model: a model name or folder, a loaded :class:`~certes.networks.Model`, or any denoiser.
         noise: standard deviation of the measurement noise, image units: one for all, one each, or
             one for every value of ``y``; an estimate, whose error widens the intervals
@@ -100,6 +102,8 @@ def restore(
         callback,
     )
     provenance, names = provenance_of(request, prior_name(prior, shape, colours)), _names(request.y)
+    if request.method.together:
+        size = max(1, size // samples)
     return join(
         [
             draw(
