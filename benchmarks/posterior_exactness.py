@@ -49,7 +49,7 @@ from certes.restoration.samplers import SAMPLERS
 
 SIDE, NOISE, STEPS = 16, 0.05, 20
 SHAPE = (1, SIDE, SIDE)
-SAMPLES, PICTURES, DIRECTIONS = 250, 6, 128
+SAMPLES, PICTURES, DIRECTIONS = 239, 6, 128  # of 240 ranks 24 are a tenth
 FINER, REPEATS = 20, 8  # exact samples of the reference for one of K; sets of K exact ones
 DEFAULT, EXACT = "certes", "exact samples"
 WINDOW = (0.88, 0.92)

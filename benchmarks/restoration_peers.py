@@ -332,18 +332,21 @@ def photographs(folder: Path, count: int, channels: int) -> Data:
 # --- the run --------------------------------------------------------------------------------------
 
 
+def code() -> str:
+    """A digest of all that decides a cell's numbers, taken before the first one is made."""
+    sources = [HERE / name for name in ("_deepinv.py", "classical.py", Path(__file__).name)]
+    package = Path(certes.__file__).parent
+    for room in ("diffusion", "networks", "intervals", "restoration"):
+        sources += sorted((package / room).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 class Cache:
-    """Finished cells, for as long as the code that made them stays the same."""
+    """Finished cells, for as long as the code that made them and the settings stay the same."""
 
     def __init__(self, *settings: object) -> None:
-        sources = [HERE / name for name in ("_deepinv.py", "classical.py", Path(__file__).name)]
-        package = Path(certes.__file__).parent
-        for room in ("diffusion", "networks", "intervals", "restoration"):
-            sources += sorted((package / room).rglob("*.py"))
-        digest = hashlib.sha256(repr(settings).encode())
-        for path in sources:
-            digest.update(path.read_bytes())
-        self.folder = HERE / "results" / ".cache" / f"restoration_peers-{digest.hexdigest()[:12]}"
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+        self.folder = HERE / "results" / ".cache" / f"restoration_peers-{digest}"
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder.parent / ".gitignore").write_text("*\n")
 
@@ -413,7 +416,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=PICTURES, help="of each kind")
     parser.add_argument("--steps", type=int, default=STEPS, help="network calls")
     arguments = parser.parse_args()
-    report = Report("restoration_peers")
+    report, digest = Report("restoration_peers"), code()
     for kind, source in (("nuclei", arguments.model), ("photographs", arguments.photo_model)):
         if source is None or arguments.only not in (None, kind):
             continue
@@ -423,7 +426,7 @@ def main() -> None:
             if kind == "nuclei"
             else photographs(arguments.data, count, model.channels)
         )
-        cache = Cache(model.hash, count, arguments.steps, SAMPLES, TUNING)
+        cache = Cache(digest, model.hash, count, arguments.steps, SAMPLES, TUNING)
         for level in LEVELS:
             rows = list(cells(chosen, level, model, arguments.steps, cache))
             show(chosen, level, rows)

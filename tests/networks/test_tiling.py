@@ -193,4 +193,4 @@ def test_a_model_without_residuals_says_what_to_do() -> None:
 
 def test_a_model_of_other_channels_is_refused() -> None:
     with pytest.raises(ModelError, match="channel"):
-        restore(random(1, 3, 8, 8), Denoise((3, 8, 8)), model(), noise=0.1, samples=1, steps=2)
+        restore(random(1, 2, 8, 8), Denoise((2, 8, 8)), model(), noise=0.1, samples=1, steps=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from certes.errors import InputError
 from certes.restoration.operators import Quantise
@@ -11,9 +12,13 @@ from certes.restoration.operators import Quantise
 from .operator_case import TIGHT, random
 
 
+def pictures(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
 @pytest.mark.parametrize("levels", [2, 4, 7, 256])
 def test_every_pixel_is_rounded_to_the_nearest_level(levels: int) -> None:
-    H, x = Quantise((3, 6, 5), levels), torch.rand(2, 3, 6, 5, dtype=torch.float64)
+    H, x = Quantise((3, 6, 5), levels), pictures(2, 3, 6, 5)
     values = torch.arange(levels).double() / (levels - 1)
     nearest = values[(x[..., None] - values).abs().argmin(-1)]
     torch.testing.assert_close(H(x), nearest, **TIGHT)
@@ -28,7 +33,7 @@ def test_values_outside_the_range_become_black_or_white() -> None:
 
 
 def test_pixels_lie_in_their_cells() -> None:
-    H, x = Quantise((2, 4, 5), 6), torch.rand(3, 2, 4, 5, dtype=torch.float64)
+    H, x = Quantise((2, 4, 5), 6), pictures(3, 2, 4, 5)
     codes = H.encode(x)
     assert torch.equal(H.codes_of(H.decode(codes)), codes)
     off = (H.linear(x) - H.centres(codes)).abs()
@@ -45,7 +50,7 @@ def test_values_are_the_pixels() -> None:
 
 
 def test_gradients_go_straight_through() -> None:
-    x, v = torch.rand(1, 1, 3, 3, requires_grad=True), random(1, 1, 3, 3).float()
+    x, v = pictures(1, 1, 3, 3).requires_grad_(), random(1, 1, 3, 3)
     (gradient,) = torch.autograd.grad((Quantise((1, 3, 3), 3)(x) * v).sum(), x)
     torch.testing.assert_close(gradient, v)
 

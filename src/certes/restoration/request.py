@@ -23,8 +23,9 @@ from certes.restoration.operators.base import Operator, as_tensor
 from certes.restoration.operators.pixelwise import Pixelwise
 from certes.restoration.samplers import SAMPLERS, Method, default_sampler
 
-# Of the noise: a signal smaller than this share of it is hardly seen at all.
-_DROWNED = 0.25
+# Of the noise: a signal smaller than this share of it is hardly seen at all; and how many values
+# it takes to say so.
+_DROWNED, _MANY = 0.25, 64
 
 Noise = float | Tensor | NoiseEstimate | SignalNoise
 """Standard deviation of the noise of measurements, image units: one number for all, one for each,
@@ -155,11 +156,11 @@ def _warn_of_drowned(y: Tensor, levels: Tensor) -> None:
     """Say so where the noise leaves next to nothing of the signal."""
     for row, noise in zip(y, levels, strict=True):
         seen = row[row != 0]  # what was not measured is zero
-        if not len(seen):
+        if len(seen) < _MANY:
             continue
         variance, level = float(seen.var(correction=0)), float(noise.square().mean().sqrt())
         signal = max(variance - level**2, 0.0) ** 0.5
-        if len(seen) > 1 and signal < _DROWNED * level:
+        if signal < _DROWNED * level:
             warnings.warn(
                 f"noise: {level:.3g} is far larger than the signal ({signal:.2g}): the answer is "
                 "the model's own, with intervals as wide as they must be",
