@@ -182,7 +182,8 @@ def main() -> None:
     with patch.object(rounded, "looks_at_cells", uniform_errors):
         usual = coverage(run(H, H(x), model, "rounded"), x)
     report.claim(
-        f"control: raw coverage with quantisation as noise of variance q^2 / 12, quality {H.quality}",
+        "control: raw coverage with quantisation as noise of variance q^2 / 12, "
+        f"quality {H.quality}",
         round(usual, 3),
         f"more than .06 from {NOMINAL:.3f}",
         abs(usual - NOMINAL) > 0.06,

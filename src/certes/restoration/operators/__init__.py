@@ -4,6 +4,7 @@ The degradations of DDRM (Kawar et al., "Denoising Diffusion Restoration Models"
 pictures of any size and channel count. One operator per file over the one base class of ``base``;
 ``axes``, ``separable``, ``spectral``, ``hadamard``, ``selection`` and ``pixelwise`` hold the
 decompositions that they share, ``masks``, ``frequencies`` and ``kernels`` make their arguments.
+``rounded`` is the base of what is linear but for a rounding: ``jpeg`` and ``quantise``.
 Nothing here knows a model, a sampler or noise.
 """
 
