@@ -77,6 +77,7 @@ def test_pictures_too_large_for_the_model_are_tiled(
     picture: Tensor, rates: RateCurve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiling, "_LARGEST", 16**2)
+    monkeypatch.setattr(tiling, "_OVERLAP", 4)
     model, sizes = load("nuclei", "cpu"), set[tuple[int, ...]]()
     plain = Model.__call__
 
