@@ -32,7 +32,7 @@ TASKS = {
     "denoise": ["--task", "denoise", "--noise", "0.1"],
     "deblur": ["--task", "deblur", "--kernel", "gaussian:2", "--noise", "0.02"],
 }
-FEW = ["--samples", "2", "--alpha", "0.5", "--steps", "5"]
+FEW = ["--samples", "2", "--alpha", "0.5", "--steps", "3"]
 
 
 def mirrored(photo: Tensor) -> Tensor:
