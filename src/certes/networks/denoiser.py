@@ -175,7 +175,8 @@ class NetworkDenoiser(Denoiser):
         if self.spectrum is None:
             raise ModelError(
                 "model: no residual spectrum is stored with it, which this sampler needs; measure "
-                "one with certes.training.measure_residuals(model, pictures), or use sampler='ddrm'"
+                "one with certes.training.measure_residuals(model, pictures), or use "
+                "covariance='jacobian' (slower) or sampler='ddrm'"
             )
         size = denoised.mean.shape[-2:]
         spectrum = self.spectrum.at(sigma, (size[0], size[1])).to(denoised.mean.dtype)

@@ -1,10 +1,11 @@
-"""Linear measurements :math:`y = H x`, each with its exact, matrix-free singular values.
+"""Measurements :math:`y = H x` of pictures of any size and channel count.
 
-The degradations of DDRM (Kawar et al., "Denoising Diffusion Restoration Models", 2022), for
-pictures of any size and channel count. One operator per file over the one base class of ``base``;
+Most are linear with exact, matrix-free singular values: the degradations of DDRM (Kawar et al.,
+"Denoising Diffusion Restoration Models", 2022) and more. Some are linear and known by their adjoint
+alone (tomography, several coils, varying blur, a border that nobody measured), some are rounded
+(JPEG, few grey levels). One operator per file over the base classes of ``base`` and ``rounded``;
 ``axes``, ``separable``, ``spectral``, ``hadamard``, ``selection`` and ``pixelwise`` hold the
 decompositions that they share, ``masks``, ``frequencies`` and ``kernels`` make their arguments.
-``rounded`` is the base of what is linear but for a rounding: ``jpeg`` and ``quantise``.
 Nothing here knows a model, a sampler or noise.
 """
 
