@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.fft import dctn
 
+from certes.diffusion import bases
 from certes.diffusion.bases import Basis, CosineBasis, IdentityBasis, SingularBasis
 
 SIZES = [(1, 1), (1, 6), (5, 1), (2, 2), (3, 4), (4, 3), (7, 5), (8, 8)]
@@ -72,3 +73,13 @@ def test_tables_made_in_inference_mode_serve_a_backward_pass() -> None:
     c = CosineBasis().inverse(CosineBasis().forward(x))
     (gradient,) = torch.autograd.grad(c.square().sum() / 2, x)
     torch.testing.assert_close(gradient, x.detach(), rtol=0, atol=1e-12)
+
+
+def test_planes_one_by_one_are_planes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large pictures are transformed channel by channel, for the sake of memory."""
+    x = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    together = CosineBasis().forward(x)
+    monkeypatch.setattr(bases, "_AT_ONCE", 8)
+    apart = CosineBasis().forward(x)
+    torch.testing.assert_close(apart, together, rtol=0, atol=1e-14)
+    torch.testing.assert_close(CosineBasis().inverse(apart), x, rtol=0, atol=1e-13)

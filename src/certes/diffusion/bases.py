@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, cast
@@ -18,6 +19,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 _fft = cast(Any, torch.fft)  # torch publishes no types for its transforms
+_AT_ONCE = 2**24  # values that are transformed at once; each takes some 30 bytes on the way
 _TABLES_KEPT = 16  # picture sizes (times precisions and devices) whose tables stay in memory
 
 
@@ -61,14 +63,20 @@ class CosineBasis(Basis):
 
     def forward(self, x: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
         """DCT-II of every channel."""
+        return _plane_by_plane(self._forward, x)
+
+    def inverse(self, coefficients: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
+        """DCT-III of every channel: undoes ``forward``."""
+        return _plane_by_plane(self._inverse, coefficients)
+
+    def _forward(self, x: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch h w"]:
         height, width = x.shape[-2:]
         tables = _cosine_tables(height, width, x.dtype, x.device)
         z: Tensor = _fft.rfft2(_even_then_odd(_even_then_odd(x.mT).mT))
         b = torch.addcmul(tables.forward * z, tables.forward_mirror, _negate_rows(z))
         return torch.cat([b.real, -b.imag[..., 1 : (width + 1) // 2].flip(-1)], dim=-1)
 
-    def inverse(self, coefficients: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
-        """DCT-III of every channel: undoes ``forward``."""
+    def _inverse(self, coefficients: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch h w"]:
         height, width = coefficients.shape[-2:]
         tables = _cosine_tables(height, width, coefficients.dtype, coefficients.device)
         real = coefficients[..., : width // 2 + 1]
@@ -77,6 +85,14 @@ class CosineBasis(Basis):
         z = torch.addcmul(tables.inverse * b, tables.inverse_mirror, _negate_rows(b))
         v: Tensor = _fft.irfft2(z, s=(height, width), norm="forward")
         return _interleave(_interleave(v.mT).mT)
+
+
+def _plane_by_plane(transform: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A transform of every plane; one after another where all at once would take much memory."""
+    if x.numel() <= _AT_ONCE or x.numel() == x.shape[-2] * x.shape[-1]:
+        return transform(x)
+    planes = x.reshape(-1, 1, *x.shape[-2:])
+    return torch.cat([transform(plane) for plane in planes]).reshape(x.shape)
 
 
 class SingularMaps(Protocol):
