@@ -33,7 +33,7 @@ TASKS = {
     "denoise": ["--task", "denoise", "--noise", "0.1"],
     "deblur": ["--task", "deblur", "--kernel", "gaussian:2", "--noise", "0.02"],
 }
-FEW = ["--samples", "2", "--alpha", "0.5", "--steps", "3"]
+FEW = ["--samples", "2", "--alpha", "0.5", "--steps", "2"]
 
 
 def mirrored(photo: Tensor) -> Tensor:
