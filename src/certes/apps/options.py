@@ -139,8 +139,8 @@ NoiseOrAuto = Annotated[
         "--noise",
         metavar="SIGMA|auto|poisson",
         help="Standard deviation of the noise, values in [0, 1]; auto estimates it from each "
-        "picture, and the intervals allow for the estimate's error (not for inpaint); poisson does "
-        "the same for noise that grows with the signal.",
+        "picture, and the intervals allow for the estimate's error (not for inpaint); poisson "
+        "estimates how noise grows with the signal (denoise only), and takes that as known.",
     ),
 ]
 Colours = Annotated[

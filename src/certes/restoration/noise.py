@@ -34,7 +34,7 @@ _STANDARD = NormalDist()
 _SECOND, _FOURTH = (1.0, -2.0, 1.0), (1.0, -4.0, 6.0, -4.0, 1.0)  # differences along one axis
 
 # What the deviation is made of besides sampling; chosen on training pictures, photographs and
-# fluorescence, so that the truth is within two deviations in 95 % of them.
+# fluorescence, with a look at the bundled ones, so that the truth is within two deviations in 95 %.
 _FOURTH_WEIGHT = 3.0  # texture in the level, for each part of it that fourth differences miss
 _CLIPPING = 0.1  # relative, for a picture that is clipped all over
 _FLOOR = 0.007  # relative; no agreement among blocks makes the level better known

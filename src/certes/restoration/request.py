@@ -19,7 +19,7 @@ from certes.restoration.covariances import COVARIANCES
 from certes.restoration.deepinv import Physics, adopted
 from certes.restoration.measurement import Measurement
 from certes.restoration.noise_model import NoiseEstimate, SignalNoise, noise_map
-from certes.restoration.operators.base import Operator, as_tensor
+from certes.restoration.operators.base import LinearOperator, Operator, as_tensor
 from certes.restoration.operators.pixelwise import Pixelwise
 from certes.restoration.samplers import SAMPLERS, Method, default_sampler
 
@@ -115,6 +115,11 @@ def _checked_sampler(sampler: str | None, operators: Sequence[Operator], mapped:
     if sampler is not None and sampler not in SAMPLERS:
         raise InputError(f"sampler: {sampler!r}; give one of {', '.join(SAMPLERS)}")
     mixed = mapped and not all(isinstance(H, Pixelwise) for H in operators)
+    if mixed and not all(isinstance(H, LinearOperator) for H in operators):
+        raise InputError(
+            "noise: one number for every value, of a measurement that is not linear; give one "
+            "number for each picture"
+        )
     names = {"conditional" if mixed else default_sampler(H) for H in operators}
     if mixed and sampler not in (None, "conditional"):
         raise InputError(

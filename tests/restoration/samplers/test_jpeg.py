@@ -237,3 +237,13 @@ def test_the_published_steps(eta: float, eta_b: float) -> None:
 def test_the_published_sampler_is_not_inflated() -> None:
     assert not SAMPLERS["jpeg"].posterior
     assert SAMPLERS["rounded"].posterior
+
+
+def test_noise_of_its_own_for_every_value_is_refused() -> None:
+    """Cells are made of one noise level for each picture."""
+    H, y = Jpeg((1, 8, 8), 50), torch.full((1, 1, 8, 8), 0.5)
+    mean = torch.full((1, 8, 8), 0.5, dtype=torch.float64)
+    prior = GaussianProblem(mean, 0.04 * torch.eye(64, dtype=torch.float64)).denoiser()
+    with pytest.raises(InputError, match="of a measurement that is not linear"):
+        restore(y, H, prior, noise=torch.full_like(y, 0.01), samples=1, steps=2)
+    assert restore(y, H, prior, noise=0.01, samples=1, steps=2).samples.shape == (1, 1, 1, 8, 8)
