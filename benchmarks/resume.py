@@ -37,10 +37,11 @@ import sys
 from pathlib import Path
 from certes.data.patches import PatchDataset, load_folder
 from certes.training.loop import Run
+from certes.training.unconditional import Unconditional
 from certes.training.presets import load_config
 config = load_config(sys.argv[1])
 data = PatchDataset(load_folder(sys.argv[2]), config.patch, config.busy)
-for loss in Run(config, data, Path(sys.argv[3]), resume=True).steps():
+for loss in Run(Unconditional(config), data, Path(sys.argv[3]), resume=True).steps():
     print("step", flush=True)
 """
 

@@ -37,6 +37,7 @@ from torch import Tensor
 from certes.data.patches import PatchDataset, load_folder
 from certes.training.loop import Run
 from certes.training.presets import PRESETS
+from certes.training.unconditional import Unconditional
 
 PICTURES = 512
 PRESET = PRESETS["ddpm-cifar10"]
@@ -62,7 +63,7 @@ def our_steps(folder: Path, batch: int, device: str) -> Iterator[float]:
     )  # fmt: skip
     data = PatchDataset(load_folder(folder), config.patch, config.busy, symmetries="flips")
     with tempfile.TemporaryDirectory() as out:
-        run = Run(config, data, Path(out), resume=False)
+        run = Run(Unconditional(config), data, Path(out), resume=False)
         run.accelerator.init_trackers("logs")
         for loss in run.steps():
             yield float(loss)  # the other loop reads its loss at every step, too

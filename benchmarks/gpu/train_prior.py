@@ -41,6 +41,7 @@ from certes.training.config import TrainingConfig
 from certes.training.loop import Run
 from certes.training.presets import PRESETS, load_config
 from certes.training.publish import publish
+from certes.training.unconditional import Unconditional
 
 # Transfers take files up to 16 MiB.
 PIECE = 15 * 2**20
@@ -55,7 +56,7 @@ def main() -> None:
         load(arguments.data, arguments.sheet, grey), config.patch, config.busy,
         symmetries=config.symmetries,
     )  # fmt: skip
-    run = Run(config, data, arguments.out, resume=True)
+    run = Run(Unconditional(config), data, arguments.out, resume=True)
     parameters = sum(value.numel() for value in run.denoiser.net.parameters())
     print(f"{config.steps} steps of {config.batch} patches, {parameters / 1e6:.1f} M parameters")
     calls = record(arguments.out / "speed.json", train(run, arguments.minutes))

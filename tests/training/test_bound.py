@@ -17,9 +17,9 @@ from certes.diffusion.schedules import DiscreteBetas
 from certes.networks.denoiser import NetworkDenoiser
 from certes.training.bound import VariationalBound
 from certes.training.config import FixedVariance
-from certes.training.loop import build
 from certes.training.noising import NoisyBatch, noisy_batch
 from certes.training.times import Drawn
+from certes.training.unconditional import Unconditional
 
 from .conftest import generator, plain, shrunk, tabled
 
@@ -37,7 +37,7 @@ def problem() -> GaussianProblem:
 def denoiser_of(prediction: str = "noise", learned: bool = False) -> NetworkDenoiser:
     """Knows process and outputs; its network is never asked."""
     changes = {} if learned else plain()
-    return build(tabled(prediction=prediction, center=0.4, scale=0.2, **changes))
+    return Unconditional(tabled(prediction=prediction, center=0.4, scale=0.2, **changes)).build()
 
 
 def table(denoiser: NetworkDenoiser) -> DiscreteBetas:
@@ -136,7 +136,7 @@ def test_the_learned_diagonal_costs_the_closed_form(prediction: str, entry: int)
 
 def test_the_learned_range_lies_between_its_bounds() -> None:
     """log Sigma = f log beta + (1 - f) log beta~ (Nichol & Dhariwal, eq. 15), f = .3."""
-    denoiser = build(tabled(head="range", weights="uniform", center=0.4, scale=0.2))
+    denoiser = Unconditional(tabled(head="range", weights="uniform", center=0.4, scale=0.2)).build()
     for entry in (1, 5, 9):
         batch = noised(denoiser, problem().sample(20, seed=1), entry)
         said, _ = exact(denoiser, batch)
@@ -219,7 +219,7 @@ def test_a_bound_needs_a_table() -> None:
     from certes.errors import InputError
 
     with pytest.raises(InputError, match="'cosine' schedule has none"):
-        VariationalBound(build(shrunk()), "large")
+        VariationalBound(Unconditional(shrunk()).build(), "large")
     one = DiscreteBetas((0.1,))
     denoiser = denoiser_of()
     single = NetworkDenoiser(denoiser.net, one, Parametrisation("noise"))

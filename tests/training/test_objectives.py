@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from certes.diffusion.schedules import schedule_from_config
 from certes.errors import InputError
 from certes.training.bound import VariationalBound
-from certes.training.loop import build
 from certes.training.noising import NoisyBatch, noisy_batch
 from certes.training.objectives import LIKELIHOOD_WEIGHT, Losses, Objective
 from certes.training.times import Drawn, TimeSampler
+from certes.training.unconditional import Unconditional
 
 from .conftest import generator, plain, shrunk, tabled
 
@@ -30,12 +30,12 @@ def batch_of(target: Tensor, t: float = 0.5) -> NoisyBatch:
 
 def losses(output: Tensor, target: Tensor, **changes: Any) -> Losses:
     config = shrunk(**changes)
-    return Objective(build(config), config, CPU)(output, batch_of(target))
+    return Objective(Unconditional(config).build(), config, CPU)(output, batch_of(target))
 
 
 def test_noisy_batch_is_the_process() -> None:
     config = shrunk()
-    denoiser = build(config)
+    denoiser = Unconditional(config).build()
     x0 = torch.rand(512, 1, 8, 8, generator=generator(9))
     drawn = TimeSampler(denoiser.schedule, "stratified", CPU).draw(512, generator())
     batch = noisy_batch(denoiser, x0, drawn, generator(1))
@@ -114,7 +114,7 @@ def test_weights_that_see_the_target_would_move_it() -> None:
 def test_the_variance_output_learns_the_variance() -> None:
     """Targets whose spread depends on the input: mean 1, standard deviation .2 or 1."""
     config = shrunk()
-    objective = Objective(build(config), config, CPU)
+    objective = Objective(Unconditional(config).build(), config, CPU)
     net = nn.Sequential(nn.Conv2d(1, 16, 1), nn.Tanh(), nn.Conv2d(16, 2, 1))
     for i, value in enumerate(net.parameters()):
         nn.init.normal_(value, std=0.5, generator=generator(i))
@@ -134,7 +134,7 @@ def test_the_variance_output_learns_the_variance() -> None:
 
 
 def table_batch(config: Any, count: int = 6) -> tuple[Objective, NoisyBatch]:
-    denoiser = build(config)
+    denoiser = Unconditional(config).build()
     x0 = torch.randint(256, (count, 1, 8, 8), generator=generator(4)) / 255
     t = torch.tensor([1, 1, 2, 5, 9, 10], dtype=torch.float64)[:count] / 10
     batch = noisy_batch(denoiser, x0, Drawn(t, torch.ones_like(t)), generator())
@@ -185,4 +185,4 @@ def test_the_bound_moves_mean_and_variance(head: str) -> None:
 def test_what_does_not_go_together(changes: dict[str, Any], message: str) -> None:
     config = replace(shrunk(), **changes)
     with pytest.raises(InputError, match=message):
-        Objective(build(config), config, CPU)
+        Objective(Unconditional(config).build(), config, CPU)

@@ -12,11 +12,12 @@ from certes.errors import CertesError, InputError
 from certes.networks import UNet
 from certes.training.bound import table_step
 from certes.training.config import TrainingConfig
-from certes.training.loop import build, learning_rate
+from certes.training.loop import learning_rate
 from certes.training.noising import noisy_batch
 from certes.training.objectives import Objective
 from certes.training.presets import PRESETS, load_config
 from certes.training.times import Drawn
+from certes.training.unconditional import Unconditional
 
 from .conftest import generator
 
@@ -102,7 +103,7 @@ def test_rows_of_tables_1_and_2(
 ) -> None:
     config = PRESETS[name]
     assert (config.prediction, config.objective) == (prediction, objective)
-    denoiser = build(config)
+    denoiser = Unconditional(config).build()
     assert denoiser.head == head
     assert Objective(denoiser, config, torch.device("cpu")).name == objective
 
@@ -111,7 +112,7 @@ def test_ddpm_process_is_that_of_diffusers() -> None:
     """Table, noising and what the network is told; the variances entry by entry."""
     diffusers = pytest.importorskip("diffusers", reason="the independent implementation")
     theirs = diffusers.DDPMScheduler(1000, 1e-4, 0.02, "linear", variance_type="fixed_large")
-    denoiser = build(PRESETS["ddpm-cifar10"])
+    denoiser = Unconditional(PRESETS["ddpm-cifar10"]).build()
     schedule = denoiser.schedule
     assert isinstance(schedule, DiscreteBetas)
     torch.testing.assert_close(
@@ -136,7 +137,7 @@ def test_ddpm_process_is_that_of_diffusers() -> None:
 
 def test_ddpm_starts_as_in_the_paper() -> None:
     """Uniform fan average, the ends of all branches and every bias at zero."""
-    for name, value in build(PRESETS["ddpm-cifar10"]).net.state_dict().items():
+    for name, value in Unconditional(PRESETS["ddpm-cifar10"]).build().net.state_dict().items():
         ends = name.endswith(("conv2.weight", "to_out.0.weight", "conv_out.weight"))
         if name.endswith("bias") or ends:
             assert not value.any(), name

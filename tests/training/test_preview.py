@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from certes.training.loop import build
 from certes.training.presets import TrainingConfig
 from certes.training.preview import save_sample_grid
+from certes.training.unconditional import Unconditional
 
 
 def test_grid_is_written_and_the_same_every_time(config: TrainingConfig, tmp_path: Path) -> None:
-    denoiser = build(config)
+    denoiser = Unconditional(config).build()
     torch.nn.init.constant_(denoiser.net.conv_out.bias, -0.1)
     grid = save_sample_grid(denoiser, 16, tmp_path, step=30, calls=4)
     assert [path.name for path in tmp_path.iterdir()] == ["samples-30.png"]
@@ -28,6 +28,6 @@ def test_grid_is_written_and_the_same_every_time(config: TrainingConfig, tmp_pat
 def test_the_first_samples_do_not_depend_on_how_many(
     config: TrainingConfig, tmp_path: Path
 ) -> None:
-    denoiser = build(config)
+    denoiser = Unconditional(config).build()
     many, few = (save_sample_grid(denoiser, 16, tmp_path, n, count=n, calls=2) for n in (8, 4))
     assert (many[:16].int() - few.int()).abs().max() <= 1

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from certes.data.patches import PatchDataset
 from certes.errors import InputError
 from certes.training.loop import CHECKPOINT, Run, check_share
+from certes.training.unconditional import Unconditional
 
 from .conftest import PICTURES, plain, shrunk
 
@@ -25,8 +26,9 @@ from pathlib import Path
 from certes.data.patches import PatchDataset, load_folder
 from certes.training.loop import Run
 from certes.training.presets import load_config
+from certes.training.unconditional import Unconditional
 data = PatchDataset(load_folder(sys.argv[2]), size=16)
-Run(load_config(sys.argv[1]), data, Path(sys.argv[3]), resume=False).train()
+Run(Unconditional(load_config(sys.argv[1])), data, Path(sys.argv[3]), resume=False).train()
 """
 
 
@@ -50,7 +52,7 @@ def test_gradients_are_those_of_the_whole_batch(data: PatchDataset, tmp_path: Pa
         for rank in range(2)
     ]
     assert [worker.wait(120) for worker in workers] == [0, 0]
-    Run(config, data, tmp_path / "one", resume=False).train()
+    Run(Unconditional(config), data, tmp_path / "one", resume=False).train()
     alone, together = (load_file(tmp_path / out / CHECKPOINT) for out in ("one", "two"))
     gradients = [name for name in alone if name.endswith("exp_avg")]
     assert any(alone[name].any() for name in gradients)

@@ -20,7 +20,8 @@ from torch import Tensor
 from certes.data.patches import PatchDataset
 from certes.errors import InputError, ModelError
 from certes.training.config import TrainingConfig
-from certes.training.loop import CHECKPOINT, Run, build, learning_rate
+from certes.training.loop import CHECKPOINT, Run, learning_rate
+from certes.training.unconditional import Unconditional
 
 from .conftest import PICTURES, plain, shrunk, tabled
 
@@ -36,7 +37,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 @pytest.fixture(scope="module")
 def unbroken(data: PatchDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unbroken")
-    Run(shrunk(), data, out, resume=False).train()
+    Run(Unconditional(shrunk()), data, out, resume=False).train()
     return out
 
 
@@ -56,21 +57,21 @@ def test_learning_rate() -> None:
 def test_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = build(shrunk()).net.state_dict()
+    first = Unconditional(shrunk()).build().net.state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert same(first, build(shrunk()).net.state_dict())
-    assert not same(first, build(shrunk(seed=1)).net.state_dict())
+    assert same(first, Unconditional(shrunk()).build().net.state_dict())
+    assert not same(first, Unconditional(shrunk(seed=1)).build().net.state_dict())
 
 
 def test_resumed_run_is_the_unbroken_run(
     config: TrainingConfig, data: PatchDataset, unbroken: Path, tmp_path: Path
 ) -> None:
-    first = Run(config, data, tmp_path, resume=False)
+    first = Run(Unconditional(config), data, tmp_path, resume=False)
     for _ in islice(first.steps(), 8):
         pass
     torch.manual_seed(99)  # nothing may depend on what else the program does
-    second = Run(config, data, tmp_path, resume=True)
+    second = Run(Unconditional(config), data, tmp_path, resume=True)
     assert second.step == 5  # the last checkpoint, not the last step
     denoiser = second.train()
     assert same(state(tmp_path), state(unbroken))
@@ -85,12 +86,12 @@ def test_equality_sees_lost_state(
     config: TrainingConfig, data: PatchDataset, unbroken: Path, tmp_path: Path, lost: str
 ) -> None:
     """Negative control: a checkpoint that forgets one thing does not continue the run."""
-    for _ in islice(Run(config, data, tmp_path, resume=False).steps(), 5):
+    for _ in islice(Run(Unconditional(config), data, tmp_path, resume=False).steps(), 5):
         pass
     path, header = tmp_path / CHECKPOINT, header_of(tmp_path / CHECKPOINT)
     whole = state(tmp_path)
     save_file(whole | {lost: torch.zeros_like(whole[lost])}, path, metadata=header)
-    Run(config, data, tmp_path, resume=True).train()
+    Run(Unconditional(config), data, tmp_path, resume=True).train()
     assert not same(state(tmp_path), state(unbroken))
 
 
@@ -114,10 +115,10 @@ def test_what_was_learned_of_the_levels_is_part_of_the_state(
     config: TrainingConfig, data: PatchDataset, tmp_path: Path
 ) -> None:
     config = replace(config, checkpoint_every=3, batch=200, steps=6)
-    Run(config, data, tmp_path / "whole", resume=False).train()
-    for _ in islice(Run(config, data, tmp_path / "part", resume=False).steps(), 4):
+    Run(Unconditional(config), data, tmp_path / "whole", resume=False).train()
+    for _ in islice(Run(Unconditional(config), data, tmp_path / "part", resume=False).steps(), 4):
         pass
-    resumed = Run(config, data, tmp_path / "part", resume=True)
+    resumed = Run(Unconditional(config), data, tmp_path / "part", resume=True)
     assert resumed.step == 3
     assert resumed.levels()["times.visits"].sum() == 600
     resumed.train()
@@ -131,13 +132,13 @@ def test_forgotten_levels_change_the_run(data: PatchDataset, tmp_path: Path) -> 
     """Negative control."""
     config = replace(stateful(), checkpoint_every=5)
     for out in ("whole", "part"):
-        for _ in islice(Run(config, data, tmp_path / out, resume=False).steps(), 5):
+        for _ in islice(Run(Unconditional(config), data, tmp_path / out, resume=False).steps(), 5):
             pass
     path = tmp_path / "part" / CHECKPOINT
     forgotten = {"levels.times.visits": torch.zeros(100, dtype=torch.float64)}
     save_file(state(path.parent) | forgotten, path, metadata=header_of(path))
     for out in ("whole", "part"):
-        Run(config, data, tmp_path / out, resume=True).train()
+        Run(Unconditional(config), data, tmp_path / out, resume=True).train()
     whole, part = state(tmp_path / "whole"), state(tmp_path / "part")
     assert not torch.equal(whole["net.conv_in.weight"], part["net.conv_in.weight"])
 
@@ -148,8 +149,10 @@ from pathlib import Path
 from certes.data.patches import PatchDataset, load_folder
 from certes.training.loop import Run
 from certes.training.presets import load_config
+from certes.training.unconditional import Unconditional
 data = PatchDataset(load_folder(sys.argv[2]), size=16)
-for loss in Run(load_config(sys.argv[1]), data, Path(sys.argv[3]), resume=True).steps():
+recipe = Unconditional(load_config(sys.argv[1]))
+for loss in Run(recipe, data, Path(sys.argv[3]), resume=True).steps():
     print("step", flush=True)
 """
 
@@ -176,13 +179,13 @@ def test_run_killed_again_and_again_is_the_unbroken_run(data: PatchDataset, tmp_
     for _ in range(2):
         kill_after(moments.random() / 4, settings, out)
     (out / ".checkpoint-half.safetensors").write_bytes(b"half a file")
-    resumed = Run(config, data, out, resume=True)
+    resumed = Run(Unconditional(config), data, out, resume=True)
     assert 1 < resumed.step < config.steps
     assert not list(out.glob(".checkpoint-*"))
     resumed.config = replace(config, checkpoint_every=100)
     resumed.train()
     whole = replace(config, checkpoint_every=100)
-    Run(whole, data, tmp_path / "whole", resume=False).train()
+    Run(Unconditional(whole), data, tmp_path / "whole", resume=False).train()
     assert same(state(out), state(tmp_path / "whole"))
 
 
@@ -190,7 +193,7 @@ def test_a_finished_run_has_nothing_left_to_do(
     config: TrainingConfig, data: PatchDataset, unbroken: Path
 ) -> None:
     content = (unbroken / CHECKPOINT).read_bytes()
-    run = Run(config, data, unbroken, resume=True)
+    run = Run(Unconditional(config), data, unbroken, resume=True)
     assert run.step == config.steps
     denoiser = run.train()
     assert same(dict(denoiser.net.state_dict()), run.average.weights)
@@ -200,16 +203,16 @@ def test_a_finished_run_has_nothing_left_to_do(
 def test_what_a_resumed_run_may_change(
     config: TrainingConfig, data: PatchDataset, tmp_path: Path
 ) -> None:
-    for _ in islice(Run(config, data, tmp_path, resume=False).steps(), 5):
+    for _ in islice(Run(Unconditional(config), data, tmp_path, resume=False).steps(), 5):
         pass
     free = replace(config, checkpoint_every=1, sample_every=3)
-    assert Run(free, data, tmp_path, resume=True).step == 5
+    assert Run(Unconditional(free), data, tmp_path, resume=True).step == 5
     with pytest.raises(ModelError, match="written with steps = 12, not 13"):
-        Run(replace(config, steps=13), data, tmp_path, resume=True)
+        Run(Unconditional(replace(config, steps=13)), data, tmp_path, resume=True)
     with pytest.raises(ModelError, match="written with seed = 0, not 1"):
-        Run(replace(config, seed=1), data, tmp_path, resume=True)
+        Run(Unconditional(replace(config, seed=1)), data, tmp_path, resume=True)
     with pytest.raises(ModelError, match="--resume"):
-        Run(config, data, tmp_path, resume=False)
+        Run(Unconditional(config), data, tmp_path, resume=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64])
@@ -218,7 +221,7 @@ def test_damaged_checkpoint(
 ) -> None:
     (tmp_path / CHECKPOINT).write_bytes(content)
     with pytest.raises(ModelError, match="damaged"):
-        Run(config, data, tmp_path, resume=True)
+        Run(Unconditional(config), data, tmp_path, resume=True)
 
 
 def test_a_file_of_something_else(
@@ -226,20 +229,20 @@ def test_a_file_of_something_else(
 ) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / CHECKPOINT)
     with pytest.raises(ModelError, match="holds no training state"):
-        Run(config, data, tmp_path, resume=True)
+        Run(Unconditional(config), data, tmp_path, resume=True)
 
 
 def test_pictures_of_other_channels(config: TrainingConfig, tmp_path: Path) -> None:
     colour = PatchDataset([torch.zeros(3, 32, 32, dtype=torch.uint8)], size=16)
     with pytest.raises(InputError, match=r"3 channel\(s\) for a network of 1"):
-        Run(config, colour, tmp_path, resume=False).train()
+        Run(Unconditional(config), colour, tmp_path, resume=False).train()
     assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_useless_weights_never_replace_a_checkpoint(
     config: TrainingConfig, data: PatchDataset, tmp_path: Path
 ) -> None:
-    run = Run(config, data, tmp_path, resume=False)
+    run = Run(Unconditional(config), data, tmp_path, resume=False)
     steps = run.steps()
     for _ in range(7):
         next(steps)
@@ -264,8 +267,8 @@ def test_logs(unbroken: Path) -> None:
 
 def test_bfloat16_trains(data: PatchDataset, tmp_path: Path) -> None:
     """The weights stay float32; another precision in the same program is no error."""
-    run = Run(shrunk(precision="bf16"), data, tmp_path / "bf16", resume=False)
-    exact = Run(shrunk(), data, tmp_path / "float32", resume=False)
+    run = Run(Unconditional(shrunk(precision="bf16")), data, tmp_path / "bf16", resume=False)
+    exact = Run(Unconditional(shrunk()), data, tmp_path / "float32", resume=False)
     a, b = (float(next(islice(r.steps(), 5, None))) for r in (run, exact))
     assert a == pytest.approx(b, rel=0.05)
     assert a != b
@@ -277,11 +280,13 @@ def test_compiled_run_is_the_same_run(
 ) -> None:
     """With a backend that changes no arithmetic and needs no C++ compiler."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    Run(shrunk(compile=True), data, tmp_path, resume=False).train()
+    Run(Unconditional(shrunk(compile=True)), data, tmp_path, resume=False).train()
     assert same(state(tmp_path), state(unbroken))
 
 
 def test_training_lowers_the_loss(data: PatchDataset, tmp_path: Path) -> None:
     config = shrunk(steps=150, batch=16, learning_rate=3e-3, checkpoint_every=150, sample_every=150)
-    seen = [float(loss) for loss in Run(config, data, tmp_path, resume=False).steps()]
+    seen = [
+        float(loss) for loss in Run(Unconditional(config), data, tmp_path, resume=False).steps()
+    ]
     assert sum(seen[-20:]) < 0.7 * sum(seen[:20])

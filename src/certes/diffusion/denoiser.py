@@ -61,3 +61,45 @@ class Denoiser(ABC):
     @abstractmethod
     def covariance(self, denoised: Denoised, sigma: Float[Tensor, " b"]) -> Covariance:
         """``Cov[x_0 | x]`` for the answer ``denoised`` at the noise levels ``sigma``."""
+
+
+@dataclass(frozen=True)
+class JointlyDenoised:
+    """What is known of a clean picture and of what was measured of it.
+
+    Args:
+        x: of the picture.
+        y: :math:`E[y | x_t, y_t]`, image units, or ``None`` where nobody estimates it.
+    """
+
+    x: Denoised
+    y: Float[Tensor, " b *out"] | None = None
+
+
+class ConditionalDenoiser(ABC):
+    r"""Everything a conditional model knows: a denoiser of pairs with a noise level for each block.
+
+    With :math:`x_t = x_0 + \sigma^x e` and :math:`y_t = y + \sigma^y h` it answers
+    :math:`E[x_0 \mid x_t, y_t]` in image units (Batzolis et al. 2021, arXiv:2111.13606). A clean
+    condition is :math:`\sigma^y = 0`.
+    """
+
+    confined: bool = False
+    """As for :class:`Denoiser`."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        x: Float[Tensor, "b c h w"],
+        sigma_x: Float[Tensor, " b"],
+        y: Float[Tensor, " b *out"],
+        sigma_y: Float[Tensor, " b"],
+    ) -> JointlyDenoised:
+        """Estimate the clean pictures.
+
+        Args:
+            x: noisy pictures, image units.
+            sigma_x: noise standard deviation of each, image units.
+            y: conditions, one for each picture, with noise too.
+            sigma_y: noise standard deviation of each, image units.
+        """

@@ -25,7 +25,7 @@ _UNDERSTOOD: dict[str, tuple[Any, ...]] = {
     "upsample_type": ("conv", "resnet"),
 }
 # Keys that diffusers does not know; written only where they say something.
-_OWN = ("stem", "time_proj_dim")
+OWN = ("noise_levels", "stem", "time_proj_dim")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class UNetConfig:
 
     * ``attention_head_dim`` may list one width for each level, the finest first;
     * ``time_proj_dim`` is the width of the sinusoids (``None``: ``block_out_channels[0]``);
+    * ``noise_levels`` is how many numbers the network is told about its input: one for each block
+      of channels with a noise level of its own (1: the time);
     * ``stem`` is the factor of a pixel-unshuffle before ``conv_in`` and of the pixel-shuffle after
       ``conv_out`` (1: none).
 
@@ -65,6 +67,7 @@ class UNetConfig:
     add_attention: bool = True
     time_proj_dim: int | None = None
     stem: int = 1
+    noise_levels: int = 1
 
     def __post_init__(self) -> None:
         _check_understood(asdict(self))
@@ -119,7 +122,7 @@ class UNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """For a ``config.json``: what :meth:`from_dict` and diffusers understand."""
         told = {**asdict(self), "act_fn": "silu"}
-        return {k: v for k, v in told.items() if k not in _OWN or k in self.differences()}
+        return {k: v for k, v in told.items() if k not in OWN or k in self.differences()}
 
     def differences(self) -> dict[str, Any]:
         """What differs from the defaults: unchanged by keys that later versions may add."""

@@ -9,7 +9,7 @@ from typing import Any
 from certes.data.files import write_json
 from certes.diffusion.schedules import DiscreteBetas
 from certes.errors import InputError, ModelError
-from certes.networks.config import UNetConfig
+from certes.networks.config import OWN, UNetConfig
 from certes.networks.denoiser import NetworkDenoiser
 from certes.networks.files import CONFIG, WEIGHTS, write_tensors
 from certes.networks.foreign import PREDICTIONS, SCHEDULER, read_schedule
@@ -52,9 +52,10 @@ def unet_config(config: UNetConfig) -> dict[str, Any]:
         ModelError: if that has no such network.
     """
     _check("stem", config.stem == 1, "a pixel-unshuffle before the network")
+    _check("noise_levels", config.noise_levels == 1, "a noise level for each block of channels")
     same = config.sinusoids == config.block_out_channels[0]
     _check("time_proj_dim", same, "sinusoids of another width than the first level's")
-    told = {key: value for key, value in config.to_dict().items() if key != "time_proj_dim"}
+    told = {key: value for key, value in config.to_dict().items() if key not in OWN}
     return {"_class_name": "UNet2DModel", **told, "attention_head_dim": _head_dim(config)}
 
 

@@ -271,6 +271,10 @@ class UNet(nn.Module):
         levels = range(len(config.block_out_channels))
         self.conv_in = nn.Conv2d(config.in_channels * area, width, 3, padding=1)
         self.time_embedding = TimeEmbedding(config.sinusoids, config.embedding)
+        self.level_embeddings = nn.ModuleList(
+            TimeEmbedding(config.sinusoids, config.embedding)
+            for _ in range(config.noise_levels - 1)
+        )
         self.down_blocks = nn.ModuleList(DownBlock(level, config) for level in levels)
         self.mid_block = MidBlock(config)
         self.up_blocks = nn.ModuleList(UpBlock(level, config) for level in reversed(levels))
@@ -278,19 +282,17 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(width, config.out_channels * area, 3, padding=1)
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"]
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b *levels"]
     ) -> Float[Tensor, "b c_out h w"]:
         """Predict whatever the network was trained to predict.
 
         Args:
             x: network inputs, of the network's dtype; sides are multiples of ``config.multiple``.
-            t: what the time embedding is computed from, one number an item.
+            t: what the time embedding is computed from, one number an item, or a row of
+                ``config.noise_levels`` of them.
         """
         config = self.config
-        features = timestep_embedding(
-            t, config.sinusoids, config.freq_shift, config.flip_sin_to_cos
-        )
-        time = self.time_embedding(features.to(x.dtype))
+        time = self._embedded(t, x.dtype)
         x = self.conv_in(F.pixel_unshuffle(x, config.stem) if config.stem > 1 else x)
         skips = [x]
         for block in self.down_blocks:
@@ -300,6 +302,18 @@ class UNet(nn.Module):
             x = block(x, time, skips)
         x = self.conv_out(F.silu(self.conv_norm_out(x)))
         return F.pixel_shuffle(x, config.stem) if config.stem > 1 else x
+
+    def _embedded(self, t: Float[Tensor, " b *levels"], dtype: torch.dtype) -> Tensor:
+        """The sum of the embeddings of all numbers that the network is told."""
+        config = self.config
+        embeddings = (self.time_embedding, *self.level_embeddings)
+        total = torch.zeros((), dtype=dtype, device=t.device)
+        for embedding, level in zip(embeddings, t.reshape(len(t), -1).unbind(1), strict=True):
+            features = timestep_embedding(
+                level, config.sinusoids, config.freq_shift, config.flip_sin_to_cos
+            )
+            total = total + embedding(features.to(dtype))
+        return total
 
 
 def channels_last(net: UNet) -> UNet:

@@ -19,30 +19,23 @@ RateDecay = Literal["cosine", "constant"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("bf16", "no"),
-    "objective": get_args(ObjectiveName),
-    "variance": get_args(FixedVariance),
-    "weights": get_args(WeightsName),
     "times": get_args(TimesName),
     "rate_decay": get_args(RateDecay),
     "symmetries": SYMMETRIES,
 }
+_DENOISER_CHOICES: dict[str, tuple[str, ...]] = {
+    "objective": get_args(ObjectiveName),
+    "variance": get_args(FixedVariance),
+    "weights": get_args(WeightsName),
+}
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """One training run.
+class RunConfig:
+    """What every training run depends on, whatever it trains.
 
     Args:
         network: keys of the network's ``config.json``.
-        schedule: keys of a noise schedule, with its ``kind``.
-        prediction: what the network predicts (``noise``, ``x0``, ``v``, ``score``, ``mean``).
-        head: what a second half of its outputs says of variances (``residual``, ``range``; ``None``
-            is ``residual`` where there is one).
-        center, scale: image value seen as 0, and image units for one network unit.
-        objective: ``simple`` or ``bound`` (:mod:`certes.training.objectives`).
-        variance: of the bound's reverse steps where no head learns it: ``small`` or ``large``.
-        weights: of the pictures in the simple objective: ``uniform``, ``picture``, ``level``,
-            ``min-snr`` (:mod:`certes.training.weights`).
         times: ``uniform``, ``stratified`` or ``importance`` (:mod:`certes.training.times`).
         patch: side of the training patches, pixels.
         busy: share of the patches that are chosen for their content (see ``PatchDataset``).
@@ -67,14 +60,6 @@ class TrainingConfig:
     """
 
     network: dict[str, Any]
-    schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "cosine"})
-    prediction: str = "v"
-    head: Head | None = None
-    center: float = 0.5
-    scale: float = 0.5
-    objective: ObjectiveName = "simple"
-    variance: FixedVariance = "large"
-    weights: WeightsName = "picture"
     times: TimesName = "stratified"
     patch: int = 64
     busy: float = 0.5
@@ -95,11 +80,7 @@ class TrainingConfig:
     sample_every: int = 1000
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name}: {getattr(self, name)!r}; give one of {', '.join(choices)}"
-                )
+        check_choices(self, _CHOICES)
         for name in ("batch", "steps", "checkpoint_every", "sample_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)}; give at least 1")
@@ -125,3 +106,40 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return json.loads(json.dumps(asdict(self)))
+
+
+@dataclass(frozen=True)
+class TrainingConfig(RunConfig):
+    """One training run of a denoiser of pictures; what is not here is :class:`RunConfig`'s.
+
+    Args:
+        schedule: keys of a noise schedule, with its ``kind``.
+        prediction: what the network predicts (``noise``, ``x0``, ``v``, ``score``, ``mean``).
+        head: what a second half of its outputs says of variances (``residual``, ``range``; ``None``
+            is ``residual`` where there is one).
+        center, scale: image value seen as 0, and image units for one network unit.
+        objective: ``simple`` or ``bound`` (:mod:`certes.training.objectives`).
+        variance: of the bound's reverse steps where no head learns it: ``small`` or ``large``.
+        weights: of the pictures in the simple objective: ``uniform``, ``picture``, ``level``,
+            ``min-snr`` (:mod:`certes.training.weights`).
+    """
+
+    schedule: dict[str, Any] = field(default_factory=lambda: {"kind": "cosine"})
+    prediction: str = "v"
+    head: Head | None = None
+    center: float = 0.5
+    scale: float = 0.5
+    objective: ObjectiveName = "simple"
+    variance: FixedVariance = "large"
+    weights: WeightsName = "picture"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self, _DENOISER_CHOICES)
+
+
+def check_choices(config: RunConfig, choices: dict[str, tuple[str, ...]]) -> None:
+    """An ``InputError`` for a field that has none of the values that it may have."""
+    for name, known in choices.items():
+        if getattr(config, name) not in known:
+            raise InputError(f"{name}: {getattr(config, name)!r}; give one of {', '.join(known)}")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, cast
 
 import torch
 from accelerate import Accelerator  # pyright: ignore[reportMissingTypeStubs]
@@ -28,28 +28,25 @@ from torch import Tensor
 
 from certes.data.patches import PatchDataset
 from certes.diffusion.noise import stream_seeds
-from certes.diffusion.parametrisation import Parametrisation
-from certes.diffusion.schedules import schedule_from_config
 from certes.errors import InputError, ModelError
-from certes.networks.denoiser import NetworkDenoiser
-from certes.networks.unet import UNet, channels_last, initialise
 from certes.training.adam import Adam
 from certes.training.averaging import WeightAverage
 from certes.training.batches import prefetched
 from certes.training.checkpoints import load_checkpoint, save_checkpoint
-from certes.training.config import TrainingConfig
-from certes.training.noising import NoisyBatch, noisy_batch
-from certes.training.objectives import Losses, Objective
-from certes.training.preview import save_sample_grid
+from certes.training.config import RunConfig
+from certes.training.noising import NoisyBatch
+from certes.training.objectives import Losses
+from certes.training.recipe import Denoises, Recipe
 from certes.training.times import TimeSampler
 
 CHECKPOINT = "checkpoint.safetensors"
+_SHOWN = 16  # patches that a recipe may use for its pictures
 LOG_EVERY = 10  # steps; to read a loss is to wait for the device
 
 _torch = cast(Any, torch)  # some of its functions are typed in part only
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
+def learning_rate(config: RunConfig, step: int) -> float:
     """Linear warm-up, then constant or a cosine to zero at the last step."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
@@ -59,23 +56,7 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
 
-def build(config: TrainingConfig) -> NetworkDenoiser:
-    """A freshly initialised network for a configuration, as the denoiser it is to become."""
-    with _torch.random.fork_rng(devices=[]):
-        _torch.manual_seed(config.seed)
-        net = UNet(config.unet())
-        initialise(net)
-    return NetworkDenoiser(
-        channels_last(net),
-        schedule_from_config(config.schedule),
-        Parametrisation(config.prediction),
-        config.center,
-        config.scale,
-        head=config.head,
-    )
-
-
-class Run:
+class Run(Generic[Denoises]):
     """One training run in a folder: the loop and the state it saves.
 
     Started by ``accelerate launch`` on several devices, each takes its share of every batch; the
@@ -83,7 +64,7 @@ class Run:
     :mod:`certes.training.objectives`), which are relative to each share.
 
     Args:
-        config: what is trained.
+        recipe: what is trained.
         data: training pictures.
         out: folder for checkpoints, logs (TensorBoard) and sample grids.
         resume: go on from the folder's checkpoint; without it an existing one is an error.
@@ -93,18 +74,21 @@ class Run:
         ModelError: if the checkpoint does not fit.
     """
 
-    def __init__(self, config: TrainingConfig, data: PatchDataset, out: Path, resume: bool) -> None:
-        self.config, self.data, self.out = config, data, out
+    def __init__(
+        self, recipe: Recipe[Denoises], data: PatchDataset, out: Path, resume: bool
+    ) -> None:
+        self.recipe, self.data, self.out = recipe, data, out
+        self.config = config = recipe.config
         # Precision is our own autocast: Accelerator keeps one for the life of the program.
         self.accelerator: Any = Accelerator(
             mixed_precision="no", log_with="tensorboard", project_dir=str(out)
         )
         check_share(config.batch, self.accelerator.num_processes)
         self.device: torch.device = self.accelerator.device
-        self.denoiser = build(config)
+        self.denoiser = recipe.build()
         net = self.denoiser.net.to(self.device)
-        self.objective = Objective(self.denoiser, config, self.device)
-        self.times = TimeSampler(self.denoiser.schedule, config.times, self.device)
+        self.objective = recipe.objective(self.denoiser, self.device)
+        self.times = TimeSampler(recipe.schedule, config.times, self.device)
         self.average = WeightAverage(net, config.average_decay, config.ema_ramp)
         rate = config.learning_rate
         self.optimiser = Adam(net.parameters(), rate)
@@ -124,7 +108,7 @@ class Run:
 
     def levels(self) -> dict[str, Tensor]:
         """What was learned of the noise levels: part of the state."""
-        owners = {"times": self.times.moments, "weights": self.objective.weights.moments}
+        owners = {"times": self.times.moments, "weights": self.objective.moments}
         return {
             f"{owner}.{name}": value
             for owner, moments in owners.items()
@@ -132,7 +116,7 @@ class Run:
             for name, value in moments.state().items()
         }
 
-    def train(self) -> NetworkDenoiser:
+    def train(self) -> Denoises:
         """Run to the last step; returns the denoiser with the averaged weights."""
         self.accelerator.init_trackers("logs")
         try:
@@ -146,9 +130,9 @@ class Run:
             self.accelerator.end_training()
         return self.averaged()
 
-    def averaged(self) -> NetworkDenoiser:
+    def averaged(self) -> Denoises:
         """The denoiser with the averaged weights, float32, ready to use."""
-        denoiser = build(self.config)
+        denoiser = self.recipe.build()
         denoiser.net.load_state_dict(self.average.weights)
         denoiser.net.to(self.device).eval()
         return denoiser
@@ -165,10 +149,10 @@ class Run:
 
     def _batch(self, step: int) -> Float[Tensor, "b c s s"]:
         batch = self.data.batch(step, self.config.batch, self.config.seed)
-        if batch.shape[1] != self.denoiser.channels:
+        if batch.shape[1] != self.recipe.channels:
             raise InputError(
                 f"data: pictures of {batch.shape[1]} channel(s) for a network of "
-                f"{self.denoiser.channels}; convert them, or choose another preset"
+                f"{self.recipe.channels}; convert them, or choose another preset"
             )
         return batch.pin_memory() if self.device.type == "cuda" else batch
 
@@ -194,7 +178,7 @@ class Run:
             parts = (t, loss.each.detach().to(t), loss.simple.to(t))
             t, each, simple = self.accelerator.gather(torch.stack(parts, dim=1)).unbind(1)
             self.times.update(t, each)
-            self.objective.weights.update(t, simple)
+            self.objective.learn(t, simple)
 
     def _noisy(self, batch: Float[Tensor, "b c s s"]) -> NoisyBatch:
         """This process's share of the step's inputs, targets and times."""
@@ -203,7 +187,7 @@ class Run:
         generator = torch.Generator(self.device).manual_seed(seed)
         drawn = self.times.draw(len(batch), generator)
         x0 = batch.to(self.device, non_blocking=True)
-        noisy = noisy_batch(self.denoiser, x0, drawn, generator)
+        noisy = self.recipe.noisy(self.denoiser, x0, drawn, generator, self.step)
         return noisy.of(slice(self.accelerator.process_index, None, self.accelerator.num_processes))
 
     def _record(self, loss: Losses, norm: Tensor) -> None:
@@ -238,7 +222,8 @@ class Run:
 
     def _show(self) -> None:
         if self.accelerator.is_main_process:
-            grid = save_sample_grid(self.averaged(), self.config.patch, self.out, self.step)
+            patches = self.data.batch(0, _SHOWN, self.config.seed).to(self.device)
+            grid = self.recipe.show(self.averaged(), patches, self.out, self.step)
             for tracker in self.accelerator.trackers:
                 images = {"samples": grid[None].numpy()}
                 tracker.log_images(images, step=self.step, dataformats="NHWC")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,13 +30,13 @@ class NoisyBatch:
     z0: Picture
     x_t: Picture
     target: Picture
-    conditioning: Float[Tensor, " b"]
+    conditioning: Float[Tensor, " b *levels"]
     t: Float[Tensor, " b"]
     weight: Float[Tensor, " b"]
 
     def of(self, which: slice | Bool[Tensor, " b"]) -> NoisyBatch:
         """Some of the pictures."""
-        return NoisyBatch(*(part[which] for part in vars(self).values()))
+        return replace(self, **{name: part[which] for name, part in vars(self).items()})
 
 
 def noisy_batch(

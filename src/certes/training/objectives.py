@@ -25,6 +25,7 @@ from certes.errors import InputError
 from certes.networks.denoiser import NetworkDenoiser
 from certes.training.bound import VariationalBound
 from certes.training.config import TrainingConfig
+from certes.training.levels import LevelMoments
 from certes.training.noising import NoisyBatch
 from certes.training.weights import Weights
 
@@ -88,6 +89,15 @@ class Objective:
         cost = self._variance_cost(batch, prediction.detach(), error_variance)
         share = 1.0 if self.bound else LIKELIHOOD_WEIGHT
         return Losses(weight * squared + share * cost, squared.detach(), cost.detach())
+
+    @property
+    def moments(self) -> LevelMoments | None:
+        """What the weights have learned of the noise levels."""
+        return self.weights.moments
+
+    def learn(self, t: Scalars, simple: Scalars) -> None:
+        """Let the weights learn from the squared errors of a step."""
+        self.weights.update(t, simple)
 
     def _variance_cost(
         self, batch: NoisyBatch, prediction: Picture, error_variance: Picture | None

@@ -15,6 +15,7 @@ from certes.errors import InputError
 from certes.training.loop import Run
 from certes.training.presets import load_config
 from certes.training.publish import publish
+from certes.training.unconditional import Unconditional
 
 
 def train_model(
@@ -43,7 +44,7 @@ def train_model(
     }
     # The loop draws its progress on stdout, which is the result's.
     with redirect_stdout(sys.stderr):
-        run = Run(config, patches, out, resume)
+        run = Run(Unconditional(config), patches, out, resume)
         denoiser = run.train()
     if run.accelerator.is_main_process:
         with progress("measuring the network's errors", None):
