@@ -143,7 +143,19 @@ def score_features(
 
 
 def count_warnings(real: int, generated: int, dimension: int) -> tuple[str, ...]:
-    """What cannot be concluded from sets of these sizes, a sentence each.
+    """What cannot be concluded from sets of these sizes, a sentence each."""
+    said = distance_warnings(real, generated, dimension)
+    if real == generated:
+        return said
+    return (
+        *said,
+        f"Precision and recall depend on the sizes of the sets, which differ ({generated} "
+        f"generated, {real} real): read neither against the other.",
+    )
+
+
+def distance_warnings(real: int, generated: int, dimension: int) -> tuple[str, ...]:
+    """What Frechet distances of sets of these sizes are not good for, a sentence each.
 
     Source of the bias: Chong and Forsyth, Effectively unbiased FID and Inception score and where to
     find them (CVPR 2020).
@@ -160,11 +172,6 @@ def count_warnings(real: int, generated: int, dimension: int) -> tuple[str, ...]
         said.append(
             f"{min(real, generated)} pictures cannot fill {dimension} dimensions: the covariance "
             "of their features is singular."
-        )
-    if real != generated:
-        said.append(
-            f"Precision and recall depend on the sizes of the sets, which differ ({generated} "
-            f"generated, {real} real): read neither against the other."
         )
     return tuple(said)
 

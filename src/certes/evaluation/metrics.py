@@ -1,7 +1,8 @@
-"""Full-reference image metrics, one value per image."""
+"""Image metrics, one value per image: against a truth, and of several draws."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -9,6 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.errors import InputError
+
+Metric = Callable[[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]], Float[Tensor, " b"]]
+"""From pictures and their truths to one value per picture."""
 
 
 def psnr(x: Float[Tensor, "b c h w"], reference: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
@@ -32,6 +36,37 @@ def ssim(x: Float[Tensor, "b c h w"], reference: Float[Tensor, "b c h w"]) -> Fl
 
     values = structural_similarity_index_measure(x, reference, reduction="none", data_range=1.0)
     return cast(Tensor, values).reshape(len(x))
+
+
+def over_draws(
+    metric: Metric, samples: Float[Tensor, "k b c h w"], reference: Float[Tensor, "b c h w"]
+) -> Float[Tensor, " b"]:
+    """The mean of a metric over all draws of each picture.
+
+    Args:
+        metric: `psnr`, `ssim` or another of two batches of pictures.
+        samples: K draws for each of B pictures.
+        reference: their truths.
+
+    Raises: InputError for no draws, and as the metric.
+    """
+    if not len(samples):
+        raise InputError("samples: no draws, at least one is needed")
+    return torch.stack([metric(draw, reference) for draw in samples]).mean(dim=0)
+
+
+def diversity(samples: Float[Tensor, "k b c h w"]) -> Float[Tensor, " b"]:
+    """How much the draws of each picture differ, in grey levels of 255.
+
+    The unbiased standard deviation over the draws, averaged over pixels and channels; the scale is
+    that of published figures, 255 times that of the pictures.
+
+    Source: Batzolis et al., Conditional image generation with score-based diffusion models (2021).
+    Raises: InputError for fewer than two draws.
+    """
+    if len(samples) < 2:
+        raise InputError(f"samples: {len(samples)} draws, at least 2 are needed to tell a spread")
+    return 255 * samples.std(dim=0).mean(dim=(1, 2, 3))
 
 
 def _check_shapes(x: Tensor, reference: Tensor) -> None:

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.grids import Grid
 from certes.diffusion.noise import NoiseSource, stream_seeds
 from certes.diffusion.solvers.state import State
@@ -17,8 +16,6 @@ from certes.intervals.bounds import Provenance
 from certes.intervals.posterior import Posterior, PosteriorBuilder
 from certes.restoration.measurement import Measurement
 from certes.restoration.noise_model import NoiseEstimate
-from certes.restoration.samplers import Method
-from certes.restoration.samplers.ddrm import official_levels
 
 # Standard errors that a drawn noise level may be from its estimate.
 _FARTHEST = 3.0
@@ -29,22 +26,23 @@ class Draw:
     """How samples are drawn, whatever the measurement.
 
     Args:
-        method: the sampler.
-        denoiser: the prior, as the sampler asks it.
-        confined: whether its pictures lie in [0, 1].
+        chain: the sampler, from measurements, noise levels and a source of noise to states.
+        grid: its noise levels for measurements and a number of network calls.
+        together: whether all samples of a picture must be drawn in one batch.
+        confined: whether the prior's pictures lie in [0, 1].
         inflation: spread of its errors over that of its samples.
-        samples, steps, seed, faithful, keep_samples, alpha, callback: see
+        samples, steps, seed, keep_samples, alpha, callback: see
             :func:`certes.restoration.restore`.
     """
 
-    method: Method
-    denoiser: Denoiser
+    chain: Callable[[Measurement, Grid, NoiseSource], Iterator[State]]
+    grid: Callable[[Measurement, int], Grid]
+    together: bool
     confined: bool
     inflation: float
     samples: int
     steps: int
     seed: int
-    faithful: bool
     keep_samples: bool
     alpha: float
     callback: Callable[[State], None] | None
@@ -67,9 +65,9 @@ class Draw:
             provenance: all that is known beforehand of what makes the samples.
         """
         noise = NoiseEstimate(part.noise, deviation)
-        grid = self._grid(part, noise)
+        grid = self._serving(part, noise)
         builder = PosteriorBuilder(self.samples, self.keep_samples, self.alpha, self.confined)
-        together = self.samples if self.method.together else together
+        together = self.samples if self.together else together
         for first in range(0, self.samples, together):
             block = range(first, min(first + together, self.samples))
             keys = [f"{name}/{k}" for k in block for name in names]
@@ -77,19 +75,17 @@ class Draw:
             if bool(deviation.any()):
                 copies = replace(copies, noise=_drawn(noise, self.seed, keys))
             source = NoiseSource(stream_seeds(self.seed, keys), part.y.device)
-            states = self.method.draw(self.method.view(copies), self.denoiser, grid, source)
+            states = self.chain(copies, grid, source)
             builder.add(*_run(states, len(block), len(grid) - 1, self.callback))
         made = replace(provenance, steps=len(grid) - 1, samples=self.samples)
         return builder.build(made, self.inflation)
 
-    def _grid(self, part: Measurement, noise: NoiseEstimate) -> Grid:
+    def _serving(self, part: Measurement, noise: NoiseEstimate) -> Grid:
         """Noise levels that serve whatever level is drawn for a sample."""
-        if self.faithful:
-            return official_levels(self.steps)
         if bool(noise.deviation.any()):
             far = torch.full_like(noise.level, _FARTHEST)
             part = replace(part.repeat(2), noise=torch.cat([noise.draw(-far), noise.draw(far)]))
-        return self.method.grid(self.method.view(part), self.steps)
+        return self.grid(part, self.steps)
 
 
 def _drawn(noise: NoiseEstimate, seed: int, keys: Sequence[str]) -> Float[Tensor, " rows"]:

@@ -24,6 +24,7 @@ from certes.restoration.deepinv import Physics
 from certes.restoration.drawing import Draw
 from certes.restoration.operators.base import Operator
 from certes.restoration.request import Noise, Request, checked, provenance_of
+from certes.restoration.samplers.ddrm import official_levels
 
 # Values in one batch; about 1 GB of memory on a CPU, where the network takes its own portions of
 # it, and 5 GB on a GPU with the bundled models.
@@ -81,28 +82,34 @@ def restore(
     prior = load(model) if isinstance(model, str) else model
     request = checked(y, operator, noise, sampler, covariance, faithful)
     device = device_of(prior, request.y)
-    size = _suitable(device, request.operators[0].n) if batch_size is None else batch_size
+    size = suitable_batch(device, request.operators[0].n) if batch_size is None else batch_size
     if min(samples, steps, size) < 1:
         raise InputError(
             f"samples, steps, batch_size: {samples}, {steps}, {batch_size}; give at least 1 of each"
         )
     shape = request.operators[0].in_shape
     denoiser = COVARIANCES[covariance](suited(prior, shape, colours))
+    method = request.method
     draw = Draw(
-        request.method,
-        denoiser,
+        lambda part, grid, source: method.draw(method.view(part), denoiser, grid, source),
+        lambda part, calls: (
+            official_levels(calls) if faithful else method.grid(method.view(part), calls)
+        ),
+        method.together,
         prior.confined,
-        prior.inflation if request.method.posterior else 1.0,
+        prior.inflation if method.posterior else 1.0,
         samples,
         steps,
         seed,
-        faithful,
         keep_samples,
         alpha,
         callback,
     )
-    provenance, names = provenance_of(request, prior_name(prior, shape, colours)), _names(request.y)
-    if request.method.together:
+    provenance, names = (
+        provenance_of(request, prior_name(prior, shape, colours)),
+        stream_names(request.y),
+    )
+    if method.together:
         size = max(1, size // samples)
     return join(
         [
@@ -118,7 +125,8 @@ def restore(
     )
 
 
-def _suitable(device: torch.device, n: int) -> int:
+def suitable_batch(device: torch.device, n: int) -> int:
+    """How many pictures of ``n`` values a device likes at once."""
     return max(1, _BATCH_VALUES.get(device.type, _BATCH_VALUES["cuda"]) // n)
 
 
@@ -145,7 +153,7 @@ def _groups(request: Request, size: int) -> Iterator[list[int]]:
     yield run
 
 
-def _names(y: Tensor) -> list[str]:
+def stream_names(y: Tensor) -> list[str]:
     """A name for each measurement, from its content, so that no other one shapes its noise.
 
     Equal measurements in one batch are numbered: whoever repeats one wants other samples of it.

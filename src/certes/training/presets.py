@@ -12,7 +12,7 @@ from certes.errors import InputError
 from certes.training.config import TrainingConfig
 
 
-def _unet(
+def unet_keys(
     channels: int, size: int, widths: list[int], attention: int | None = None, **other: Any
 ) -> dict[str, Any]:
     """A network with or without attention at one of its levels, and then in the middle."""
@@ -34,14 +34,14 @@ def _unet(
 
 def _plain_unet(widths: list[int], layers: int, stem: int, channels: int = 1) -> dict[str, Any]:
     """Pictures in, velocity and log-variance out, no attention: fully convolutional."""
-    return _unet(
+    return unet_keys(
         channels, 64, widths, out_channels=2 * channels, layers_per_block=layers, stem=stem
     )
 
 
 def _ddpm_unet(size: int, widths: list[int], attention: int, dropout: float) -> dict[str, Any]:
     """The network of Ho et al. 2020 as its code has it: appendix B, and TensorFlow's SAME."""
-    return _unet(
+    return unet_keys(
         3,
         size,
         widths,
@@ -101,7 +101,7 @@ _DDPM_LEARNED = DDPM_CIFAR10.network | {"out_channels": 6}
 # For a small budget: velocity of standardised pictures, a head that says how large its errors are,
 # pictures weighted by it, a short warm-up and a learning rate that ends at zero.
 CIFAR10_SMALL = TrainingConfig(  # for a CPU: 8.4 M parameters, a thirteenth of DDPM's arithmetic
-    _unet(3, 32, [96, 160, 192], out_channels=6, layers_per_block=1, stem=2),
+    unet_keys(3, 32, [96, 160, 192], out_channels=6, layers_per_block=1, stem=2),
     center=0.47,
     scale=0.25,
     patch=32,
@@ -111,9 +111,9 @@ CIFAR10_SMALL = TrainingConfig(  # for a CPU: 8.4 M parameters, a thirteenth of 
     steps=8000,
 )
 # For a GPU: 16.2 M parameters, 33 MB as bfloat16.
-_FAST_UNET = _unet(3, 32, [128, 192, 192], 1, out_channels=6, dropout=0.1, layers_per_block=2) | {
-    "attention_head_dim": 64
-}
+_FAST_UNET = unet_keys(
+    3, 32, [128, 192, 192], 1, out_channels=6, dropout=0.1, layers_per_block=2
+) | {"attention_head_dim": 64}
 
 PRESETS: dict[str, TrainingConfig] = {
     "nuclei": NUCLEI,

@@ -3,10 +3,10 @@
 Most are linear with exact, matrix-free singular values: the degradations of DDRM (Kawar et al.,
 "Denoising Diffusion Restoration Models", 2022) and more. Some are linear and known by their adjoint
 alone (tomography, several coils, varying blur, a border that nobody measured), some are rounded
-(JPEG, few grey levels). One operator per file over the base classes of ``base`` and ``rounded``;
-``axes``, ``separable``, ``spectral``, ``hadamard``, ``selection`` and ``pixelwise`` hold the
-decompositions that they share, ``masks``, ``frequencies`` and ``kernels`` make their arguments.
-Nothing here knows a model, a sampler or noise.
+(JPEG, few grey levels), one tells nothing but where edges are. One operator per file over the base
+classes of ``base`` and ``rounded``; ``axes``, ``separable``, ``spectral``, ``hadamard``,
+``selection`` and ``pixelwise`` hold the decompositions that they share, ``masks``, ``frequencies``
+and ``kernels`` make their arguments. Nothing here knows a model, a sampler or noise.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from certes.restoration.operators.compressed_sensing import CompressedSensing
 from certes.restoration.operators.denoise import Denoise
 from certes.restoration.operators.dense import Dense
 from certes.restoration.operators.downsample import Downsample
+from certes.restoration.operators.edges import Edges
 from certes.restoration.operators.fourier import SubsampledFourier
 from certes.restoration.operators.frequencies import cartesian_mask
 from certes.restoration.operators.inpaint import Inpaint
@@ -50,6 +51,7 @@ __all__ = [
     "Denoise",
     "Dense",
     "Downsample",
+    "Edges",
     "Inpaint",
     "Jpeg",
     "LinearOperator",
