@@ -17,28 +17,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from certes import operators, problems
+    from certes.conditional.model import ConditionalModel
     from certes.errors import CertesError
     from certes.intervals.bounds import Bounds
     from certes.intervals.calibration import calibrate
     from certes.intervals.cards import Calibration
     from certes.intervals.metrics import evaluate
     from certes.intervals.posterior import Posterior
-    from certes.networks.model import Model, load
-    from certes.restoration.restore import restore
+    from certes.networks.model import Model
+    from certes.public import load, restore
 
 # Name -> where it lives; loaded on first use, so that importing certes costs nothing.
 _HOMES = {
     "Bounds": "certes.intervals.bounds",
     "Calibration": "certes.intervals.cards",
     "CertesError": "certes.errors",
+    "ConditionalModel": "certes.conditional.model",
     "Model": "certes.networks.model",
     "Posterior": "certes.intervals.posterior",
     "calibrate": "certes.intervals.calibration",
     "evaluate": "certes.intervals.metrics",
-    "load": "certes.networks.model",
+    "load": "certes.public",
     "operators": "certes.operators",
     "problems": "certes.problems",
-    "restore": "certes.restoration.restore",
+    "restore": "certes.public",
 }
 
 __version__ = "0.1.0"
@@ -46,6 +48,7 @@ __all__ = [
     "Bounds",
     "Calibration",
     "CertesError",
+    "ConditionalModel",
     "Model",
     "Posterior",
     "calibrate",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from certes.conditional.estimators import Estimator, estimator_from_config
 from certes.conditional.tasks import ConditionalTask, task_from_config
 from certes.errors import InputError
 from certes.networks.conditional import Block
-from certes.training.config import RunConfig
+from certes.training.config import RunConfig, check_choices
+
+Fit = Literal["crop", "resize", "celeba"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,8 @@ class ConditionalConfig(RunConfig):
         estimator: keys of an estimator (:mod:`certes.conditional.estimators`).
         x, y: keys of the picture's block and of the condition's
             (:class:`~certes.networks.conditional.Block`).
+        fit: how pictures become patches: ``crop`` (at random places), ``resize`` (the whole
+            picture, as CelebA-HQ) or ``celeba`` (its middle 140 pixels, resized).
 
     Raises:
         InputError: for a network whose channels are not those of the blocks.
@@ -30,9 +34,11 @@ class ConditionalConfig(RunConfig):
     estimator: dict[str, Any]
     x: dict[str, Any]
     y: dict[str, Any] = field(default_factory=lambda: {"channels": 1})
+    fit: Fit = "crop"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choices(self, {"fit": get_args(Fit)})
         net, estimator, task = self.unet(), self.made_estimator(), self.made_task()
         x, y = self.blocks()
         if y.channels != task.channels(x.channels):
@@ -47,6 +53,11 @@ class ConditionalConfig(RunConfig):
                 f"network: in_channels, out_channels, noise_levels = {given}; these blocks and "
                 f"this estimator need {wanted}"
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; ``fit`` where it is not the rule."""
+        values = super().to_dict()
+        return {k: v for k, v in values.items() if k != "fit" or v != "crop"}
 
     def made_estimator(self) -> Estimator:
         """The estimator."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from certes.conditional.config import ConditionalConfig
 from certes.conditional.estimators import SIGMA_MIN, Curriculum, Estimator, cde, cdiffe, cmde
@@ -19,6 +19,7 @@ from certes.conditional.tasks import (
     Denoising,
     Drawing,
     Inpainting,
+    Labels,
     Paired,
     SuperResolving,
 )
@@ -77,7 +78,9 @@ def _config(
 
 # Garments of Fashion-MNIST: their mean and spread; lines are thin.
 _GARMENT, _LINES = Block(1, 0.29, 0.35), Block(1, 0.13, 0.34)
-_SMALL_UNET = unet_keys(1, 28, [32, 64], attention=1, layers_per_block=1, stem=2, norm_num_groups=16)
+_SMALL_UNET = unet_keys(
+    1, 28, [32, 64], attention=1, layers_per_block=1, stem=2, norm_num_groups=16
+)
 _SMALL_RUN: dict[str, Any] = {
     "patch": 28,
     "busy": 0.0,
@@ -106,9 +109,11 @@ def _small(task: str, estimator: str) -> ConditionalConfig:
 
 # Fluorescence pictures of nuclei, 64 pixels: labels to pictures, and denoising.
 _NUCLEI = Block(1, 0.08, 0.15)
-_NUCLEI_UNET = unet_keys(1, 64, [64, 128, 192], attention=2, layers_per_block=1, stem=2, norm_num_groups=16)
+_NUCLEI_UNET = unet_keys(
+    1, 64, [64, 128, 192], attention=2, layers_per_block=1, stem=2, norm_num_groups=16
+)
 _NUCLEI_TASKS: dict[str, tuple[ConditionalTask, Block, float]] = {
-    "labels": (Paired(condition_channels=2), Block(2, 0.3, 0.4), 1.0),
+    "labels": (Labels(), Block(2, 0.3, 0.4), 1.0),
     "denoise": (Denoising(noise=0.1), _NUCLEI, 0.1),
 }
 
@@ -146,23 +151,23 @@ def _wide(size: int, width: int, multiples: list[int], levels: tuple[int, ...]) 
 
 def _paper(task: str, estimator: str) -> ConditionalConfig:
     deep = [1, 1, 2, 2, 3, 3]
-    what, y, size, sigma_y, curriculum, batch, unet = {
+    what, y, size, sigma_y, curriculum, batch, unet, fit = {
         "celebahq-inpaint": (
             *(Inpainting(mask=False), _FACE, 128, 1.0, 500_000, 25),
-            _wide(128, 96, deep, (3, 4, 5)),
+            *(_wide(128, 96, deep, (3, 4, 5)), "resize"),
         ),
         "celebahq-super-resolve": (
             *(SuperResolving(factor=8), _FACE, 160, 0.5, 250_000, 16),
-            _wide(160, 96, deep, (3, 4, 5)),
+            *(_wide(160, 96, deep, (3, 4, 5)), "resize"),
         ),
         "edges2shoes": (
             *(Paired(condition_channels=3), _FACE, 64, 1.0, 300_000, 50),
-            _wide(64, 128, [1, 1, 2, 2], (2, 3)),
+            *(_wide(64, 128, [1, 1, 2, 2], (2, 3)), "resize"),
         ),
     }[task]
     sigma_x = (3 * size**2) ** 0.5
     made = estimator_for(estimator, sigma_x, sigma_y, sigma_x, curriculum)
-    return _config(what, made, _FACE, y, unet, patch=size, batch=batch, **_PAPER_RUN)
+    return _config(what, made, _FACE, y, unet, patch=size, batch=batch, fit=fit, **_PAPER_RUN)
 
 
 PRESETS: dict[str, ConditionalConfig] = {
@@ -200,12 +205,12 @@ def load_conditional_config(name: str) -> ConditionalConfig | None:
         return PRESETS[name]
     path = Path(name)
     try:
-        fields = json.loads(path.read_text()) if path.is_file() else {}
+        fields: Any = json.loads(path.read_text()) if path.is_file() else {}
     except (UnicodeDecodeError, json.JSONDecodeError):
         return None
     if not isinstance(fields, dict) or "estimator" not in fields:
         return None
     try:
-        return ConditionalConfig(**fields)
+        return ConditionalConfig(**cast(dict[str, Any], fields))
     except TypeError as error:
         raise InputError(f"config: {path} does not describe a run ({error})") from error

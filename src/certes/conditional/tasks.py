@@ -207,8 +207,15 @@ class Paired(ConditionalTask):
         return y
 
 
+@dataclass(frozen=True)
+class Labels(Paired):
+    """Instance labels: inside of an object, and its outline (see :mod:`certes.data.pairs`)."""
+
+    kind: ClassVar[str] = "labels"
+
+
 TASKS: dict[str, type[ConditionalTask]] = {
-    task.kind: task for task in (Denoising, SuperResolving, Inpainting, Drawing, Paired)
+    task.kind: task for task in (Denoising, SuperResolving, Inpainting, Drawing, Paired, Labels)
 }
 
 

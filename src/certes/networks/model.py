@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from certes.networks.files import (
     write_tensors,
 )
 from certes.networks.foreign import read_diffusers
-from certes.networks.unet import channels_last
+from certes.networks.unet import UNet, channels_last
 
 BUNDLED = Path(__file__).parent.parent / "models"
 CARD, RESIDUALS, RATES = "certes.json", "residuals.safetensors", "rates.json"
@@ -117,7 +118,7 @@ def load(
 
 
 def _read(source: str | Path, label: int | None) -> tuple[NetworkDenoiser, dict[str, Any]]:
-    folder, weights = _locate(source)
+    folder, weights = locate(source)
     if weights is not None and weights.suffix in ADM_SUFFIXES:
         denoiser, card = read_adm(weights, label)
     elif (folder / CARD).is_file():
@@ -128,9 +129,36 @@ def _read(source: str | Path, label: int | None) -> tuple[NetworkDenoiser, dict[
     return denoiser, card if label is None else {**card, "name": f"{card['name']}@{label}"}
 
 
+def kind_of(source: str | Path) -> str:
+    """What kind of model a name or folder means, without loading it.
+
+    Raises:
+        ModelError: if there is no such model, or its card cannot be read.
+    """
+    folder, weights = locate(_with_label(source, None)[0])
+    foreign = weights is not None and weights.suffix in ADM_SUFFIXES
+    if foreign or not (folder / CARD).is_file():
+        return KIND
+    return str(read_json(folder / CARD).get("kind", KIND))
+
+
 def bundled_models() -> list[str]:
     """Names of the models that come with certes."""
     return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CARD}"))
+
+
+def save_network(folder: Path, net: UNet, dtype: torch.dtype) -> None:
+    """Write a network as diffusers would; what is there already is no model until it has a card.
+
+    Args:
+        folder: where.
+        net: the network.
+        dtype: of the stored weights (bfloat16 halves the file and is what it computes in).
+    """
+    (folder / CARD).unlink(missing_ok=True)
+    write_json(folder / CONFIG, {"_class_name": "UNet2DModel", **net.config.to_dict()})
+    state = net.state_dict()
+    write_tensors(folder / WEIGHTS, {name: value.to(dtype) for name, value in state.items()})
 
 
 def save_model(
@@ -142,13 +170,9 @@ def save_model(
         folder: where; a model that is there is replaced.
         denoiser: the network, its process, and its residual spectrum and rates if measured.
         card: ``name`` and whatever else is known (data, licence, scores); the process is added.
-        dtype: of the stored weights (bfloat16 halves the file and is what it computes in).
+        dtype: of the stored weights.
     """
-    (folder / CARD).unlink(missing_ok=True)
-    config = {"_class_name": "UNet2DModel", **denoiser.net.config.to_dict()}
-    write_json(folder / CONFIG, config)
-    state = denoiser.net.state_dict()
-    write_tensors(folder / WEIGHTS, {name: value.to(dtype) for name, value in state.items()})
+    save_network(folder, denoiser.net, dtype)
     if denoiser.spectrum is None:
         (folder / RESIDUALS).unlink(missing_ok=True)
     else:
@@ -179,10 +203,15 @@ def reading(denoiser: NetworkDenoiser) -> dict[str, Any]:
 def digest_of(denoiser: NetworkDenoiser) -> str:
     """Hash of weights, configuration, process and residuals: equal digests answer equally."""
     description = {"config": denoiser.net.config.differences(), **reading(denoiser)}
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     tensors: dict[str, Tensor] = dict(denoiser.net.state_dict())
     if denoiser.spectrum is not None:
         tensors |= {"levels": denoiser.spectrum.levels, "spectra": denoiser.spectrum.spectra}
+    return digest(description, tensors)
+
+
+def digest(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hash of words and numbers; sixteen hexadecimal digits."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
@@ -213,8 +242,12 @@ def _with_label(source: str | Path, label: int | None) -> tuple[str | Path, int 
     return (place, int(number)) if known else (source, None)
 
 
-def _locate(source: str | Path) -> tuple[Path, Path | None]:
-    """The model's folder, and its weights file if that is what the user named."""
+def locate(source: str | Path) -> tuple[Path, Path | None]:
+    """The model's folder, and its weights file if that is what the user named.
+
+    Raises:
+        ModelError: if there is neither.
+    """
     if source in bundled_models():
         return BUNDLED / source, None
     path = Path(source)
@@ -234,7 +267,7 @@ def _read_certes(folder: Path, weights: Path) -> tuple[NetworkDenoiser, dict[str
     if missing:
         raise ModelError(f"model {folder}: {CARD} does not say {', '.join(missing)}")
     if card["kind"] != KIND:
-        raise ModelError(f"model {folder}: kind {card['kind']!r}; only {KIND!r} can be loaded")
+        raise ModelError(f"model {folder}: kind {card['kind']!r}; an {KIND!r} one is wanted here")
     denoiser = NetworkDenoiser(
         read_network(read_json(folder / CONFIG), weights, read_tensors(weights)),
         schedule_from_config(card["schedule"]),
