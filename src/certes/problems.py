@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from certes.diffusion.problems import GaussianProblem, MixturePosterior, MixtureProblem
+from certes.diffusion.problems import (
+    ConditionalGaussian,
+    ConditionalMixture,
+    GaussianProblem,
+    MixturePosterior,
+    MixtureProblem,
+)
 
-__all__ = ["GaussianProblem", "MixturePosterior", "MixtureProblem"]
+__all__ = [
+    "ConditionalGaussian",
+    "ConditionalMixture",
+    "GaussianProblem",
+    "MixturePosterior",
+    "MixtureProblem",
+]

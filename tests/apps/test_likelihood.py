@@ -12,7 +12,7 @@ import torch
 import certes as library
 from certes.apps.commands.likelihood import VarianceName
 from certes.data.pictures import find_pictures, read_picture
-from certes.diffusion.likelihood import bound_times, variational_bound
+from certes.diffusion.likelihood import bound_times, flow_likelihood, variational_bound
 from certes.diffusion.parametrisation import Parametrisation
 from certes.diffusion.process import Process
 from certes.diffusion.reverse import Variance
@@ -64,6 +64,68 @@ def test_table_of_one_picture(certes: Certes, model: Path, picture: Path, tmp_pa
     bound = json.loads((tmp_path / "out" / "likelihood.json").read_text())["bounds"][0]
     assert row.split()[:3] == ["calibrated", f"{bound['bits_per_dimension']:.3f}", "-"]
     assert not any(name in answer.out for name in ("small", "large", "learned"))
+
+
+def test_the_flow_is_that_of_the_library(
+    certes: Certes, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    answer = certes(
+        "likelihood", folder, "--model", model, "--method", "flow", "--crop", 8, "--seed", 5,
+        "--probes", 2, "--out", out, "--json",
+    )  # fmt: skip
+    assert (answer.code, answer.err) == (0, "")
+    assert names(out) == ["likelihood.json"]
+    assert answer.json == json.loads((out / "likelihood.json").read_text())
+    assert answer.json["method"] == "flow"
+
+    pictures = torch.stack(
+        [read_picture(p).pixels[:, 12:20, 12:20] for p in find_pictures([folder])]
+    )
+    loaded = library.load(str(model), dtype=torch.float32)
+    network = loaded.denoiser
+    result = flow_likelihood(
+        Process(network.schedule, center=network.center, scale=network.scale),
+        loaded,
+        pictures,
+        seed=5,
+        keys=answer.json["pictures"],
+        probes=2,
+        tolerance=answer.json["tolerance"],
+    )
+    said = answer.json["flow"]
+    assert said == json.loads(json.dumps(result.to_dict()))
+    assert said["bits_per_dimension"] > 0
+    assert answer.json["calls"] == max(said["evaluations"])
+
+
+def test_the_flow_in_a_table(certes: Certes, model: Path, picture: Path, tmp_path: Path) -> None:
+    """A single picture has no standard error, a single probe neither."""
+    answer = certes(
+        "likelihood", picture, "--model", model, "--method", "flow", "--crop", 8, "--probes", 1,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert answer.code == 0
+    (row,) = (line for line in answer.out.splitlines() if "flow " in line)
+    flow = json.loads((tmp_path / "out" / "likelihood.json").read_text())["flow"]
+    assert row.split() == ["flow", f"{flow['bits_per_dimension']:.3f}", "-", "-"]
+    assert f"network calls for each: {flow['evaluations'][0]}." in answer.out
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [("flow", "variance"), ("flow", "steps"), ("flow", "levels"), ("bound", "probes")],
+)
+def test_options_of_the_other_method(
+    certes: Certes, model: Path, picture: Path, tmp_path: Path, method: str, option: str
+) -> None:
+    value = "small" if option == "variance" else 5
+    answer = certes(
+        "likelihood", picture, "--model", model, "--method", method, f"--{option}", value,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == (f"error: {option}: means nothing for --method {method}; leave it out\n")
 
 
 def plain_model(folder: Path) -> Path:

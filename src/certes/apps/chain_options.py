@@ -16,6 +16,11 @@ class SolverName(StrEnum):
     DDIM = "ddim"
     DPM_SOLVER_2M = "dpm_solver_2m"
     DPM_SOLVER_2M_SDE = "dpm_solver_2m_sde"
+    EULER_MARUYAMA = "euler_maruyama"
+    HEUN = "heun"
+    PREDICTOR_CORRECTOR = "predictor_corrector"
+    PROBABILITY_FLOW = "probability_flow"
+    REVERSE_DIFFUSION = "reverse_diffusion"
     UNIPC = "unipc"
 
 

@@ -11,6 +11,13 @@ from certes.apps import options
 from certes.apps.console import number, say, show_json, show_table
 
 
+class Method(StrEnum):
+    """How a likelihood is found."""
+
+    BOUND = "bound"
+    FLOW = "flow"
+
+
 class VarianceName(StrEnum):
     """Names of ``certes.diffusion.reverse.Variance``, and all of them that a model knows."""
 
@@ -25,6 +32,14 @@ def likelihood(
     inputs: options.Inputs,
     out: options.Out,
     model: options.Model = "nuclei",
+    method: Annotated[
+        Method,
+        typer.Option(
+            "--method",
+            help="bound: from above, step by step. flow: the density itself, along the probability "
+            "flow, of pictures with uniform noise that fills their grey levels.",
+        ),
+    ] = Method.BOUND,
     variance: Annotated[
         VarianceName | None,
         typer.Option(
@@ -44,14 +59,24 @@ def likelihood(
         ),
     ] = None,
     levels: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--levels",
             min=1,
+            show_default="100",
             help="Network calls for each picture, beside the last step's: each stands for some of "
             "the steps. As many as there are steps gives the paper's evaluation.",
         ),
-    ] = 100,
+    ] = None,
+    probes: Annotated[
+        int | None,
+        typer.Option(
+            "--probes",
+            min=1,
+            show_default="4",
+            help="Of the flow's divergence; two or more tell how exact it is.",
+        ),
+    ] = None,
     crop: Annotated[
         int | None,
         typer.Option(
@@ -70,23 +95,36 @@ def likelihood(
     A bound from above (Ho et al. 2020): the rate up to the last noisy picture and what the picture
     then costs without loss. Writes likelihood.json, where every level and picture is listed, and
     rate-distortion.png. Alpha is not counted.
+
+    With --method flow, the density along the probability flow (Song et al. 2021), in
+    likelihood.json alone.
     """
     from certes.apps.jobs.likelihood import Question, likelihood_of
 
     wanted = None if variance is None else str(variance)
-    question = Question(model, wanted, steps, levels, crop, seed, device)
+    question = Question(model, str(method), wanted, steps, levels, probes, crop, seed, device)
     result = likelihood_of(inputs, question, out)
     if as_json:
         show_json(result)
+        return
+    calls = f"Pictures: {len(result['pictures'])}; network calls for each: {result['calls']}. "
+    if method == Method.FLOW:
+        show_table(("method", "bits/dim", "± s.e.", "± s.e., probes"), [_flow_row(result["flow"])])
+        say(f"{calls}Every picture is in {out / 'likelihood.json'}")
         return
     show_table(
         ("variance", "bits/dim", "± s.e.", "rate", "last step", "RMSE, grey levels"),
         [_row(bound) for bound in result["bounds"]],
     )
     say(
-        f"Pictures: {len(result['pictures'])}; network calls for each: {result['calls']}. "
-        f"Every level is in {out / 'likelihood.json'}, the curve in {out / 'rate-distortion.png'}"
+        f"{calls}Every level is in {out / 'likelihood.json'}, the curve in "
+        f"{out / 'rate-distortion.png'}"
     )
+
+
+def _flow_row(flow: dict[str, Any]) -> tuple[str, ...]:
+    values = ("bits_per_dimension", "standard_error", "probe_error")
+    return ("flow", *(number(flow[name]) for name in values))
 
 
 def _row(bound: dict[str, Any]) -> tuple[str, ...]:

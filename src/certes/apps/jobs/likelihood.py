@@ -17,7 +17,13 @@ from certes.apps.experiment import centre
 from certes.apps.outputs import all_or_nothing, named_pictures
 from certes.data.files import write_json
 from certes.data.pictures import Picture, read_picture
-from certes.diffusion.likelihood import Bound, bound_times, variational_bound
+from certes.diffusion.likelihood import (
+    Bound,
+    FlowLikelihood,
+    bound_times,
+    flow_likelihood,
+    variational_bound,
+)
 from certes.diffusion.process import Process
 from certes.diffusion.reverse import Variance
 from certes.errors import InputError, ModelError
@@ -27,31 +33,45 @@ from certes.networks.tiling import fitted
 
 # Values that are evaluated at once; a dozen copies of them in float64 are held.
 _AT_ONCE = 2**21
+# Of the flow, whose network's activations are kept for a backward pass too: far fewer.
+_AT_ONCE_WITH_GRADIENTS = 2**17
+# Finer, and the rounding of a network in float32 would decide the steps.
+_TOLERANCE = 1e-4
+_LEVELS, _PROBES = 100, 4
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked; fields as the options of the command, ``variance`` None for the best."""
+    """What is asked; fields as the options of the command, None for their defaults."""
 
     model: str
+    method: str
     variance: str | None
     steps: int | None
-    levels: int
+    levels: int | None
+    probes: int | None
     crop: int | None
     seed: int
     device: str | None
 
 
 def likelihood_of(inputs: Sequence[Path], question: Question, out: Path) -> dict[str, Any]:
-    """Evaluate the bound, write the results, and return what is in ``likelihood.json``.
+    """Evaluate, write the results, and return what is in ``likelihood.json``.
 
-    Raises: CertesError for a model that does not know what is asked, or a picture that cannot be
-        scored.
+    Raises: CertesError for a model that does not know what is asked, an option of the other method,
+        or a picture that cannot be scored.
     """
+    _check_options(question)
     pictures = [_read(path, question.crop) for path in named_pictures(inputs)]
-    x0 = _stacked(pictures)
+    x0, names = _stacked(pictures), [picture.name for picture in pictures]
+    if question.method == "flow":
+        # Solvers see the rounding of bfloat16 as roughness, and crawl.
+        model = load(question.model, question.device, dtype=torch.float32)
+        result = _flow_report(model, _flow(model, x0, names, question), names, question)
+        with all_or_nothing(out) as folder:
+            write_json(folder / "likelihood.json", result)
+        return result
     model = load(question.model, question.device)
-    names = [picture.name for picture in pictures]
     bounds = _bounds(model, x0, names, question)
     result = _report(model, bounds, names, question)
     with all_or_nothing(out) as folder:
@@ -93,12 +113,12 @@ def _bounds(
     network = model.denoiser
     with progress("evaluating", 1) as advance:
         bounds = variational_bound(
-            Process(network.schedule, center=network.center, scale=network.scale),
+            _process(model),
             fitted(model, (c, h, w)),
             x0.to(model.device),
             bound_times(network.schedule, network.scale, question.steps),
             _wanted(model, question.variance),
-            levels=question.levels,
+            levels=question.levels or _LEVELS,
             seed=question.seed,
             keys=names,
             batch_size=max(1, _AT_ONCE // x0[0].numel()),
@@ -107,21 +127,70 @@ def _bounds(
     return list(bounds.values())
 
 
+def _flow(
+    model: Model, x0: Float[Tensor, "b c h w"], names: Sequence[str], question: Question
+) -> FlowLikelihood:
+    c, h, w = x0.shape[1:]
+    with progress("evaluating", 1) as advance:
+        return flow_likelihood(
+            _process(model),
+            fitted(model, (c, h, w)),
+            x0.to(model.device),
+            seed=question.seed,
+            keys=names,
+            probes=question.probes or _PROBES,
+            tolerance=_TOLERANCE,
+            batch_size=max(1, _AT_ONCE_WITH_GRADIENTS // x0[0].numel()),
+            advance=advance,
+        )
+
+
+def _process(model: Model) -> Process:
+    network = model.denoiser
+    return Process(network.schedule, center=network.center, scale=network.scale)
+
+
 def _report(
     model: Model, bounds: Sequence[Bound], names: Sequence[str], question: Question
 ) -> dict[str, Any]:
     runs = [*bounds[0].levels, bounds[0].decoder]
     return {
+        **_said_of(model, names, question),
+        "steps": sum(run.steps for run in runs),
+        "calls": len(runs),
+        "bounds": [bound.to_dict() for bound in bounds],
+    }
+
+
+def _flow_report(
+    model: Model, flow: FlowLikelihood, names: Sequence[str], question: Question
+) -> dict[str, Any]:
+    return {
+        **_said_of(model, names, question),
+        "probes": len(flow.estimates[0]),
+        "tolerance": _TOLERANCE,
+        "calls": max(flow.evaluations),
+        "flow": flow.to_dict(),
+    }
+
+
+def _said_of(model: Model, names: Sequence[str], question: Question) -> dict[str, Any]:
+    return {
         "version": __version__,
+        "method": question.method,
         "model": model.name,
         "model_hash": model.hash,
         "pictures": list(names),
         "crop": question.crop,
-        "steps": sum(run.steps for run in runs),
-        "calls": len(runs),
         "seed": question.seed,
-        "bounds": [bound.to_dict() for bound in bounds],
     }
+
+
+def _check_options(question: Question) -> None:
+    others = ("variance", "steps", "levels") if question.method == "flow" else ("probes",)
+    for name in others:
+        if getattr(question, name) is not None:
+            raise InputError(f"{name}: means nothing for --method {question.method}; leave it out")
 
 
 def _read(path: Path, crop: int | None) -> Picture:

@@ -5,7 +5,14 @@ A Gaussian or a mixture of Gaussians under noise and under any linear operator h
 likelihood. What may live here: distributions of pictures with exact answers, written densely.
 """
 
+from certes.diffusion.problems.conditional import ConditionalGaussian, ConditionalMixture
 from certes.diffusion.problems.gaussian import GaussianProblem
 from certes.diffusion.problems.mixture import MixturePosterior, MixtureProblem
 
-__all__ = ["GaussianProblem", "MixturePosterior", "MixtureProblem"]
+__all__ = [
+    "ConditionalGaussian",
+    "ConditionalMixture",
+    "GaussianProblem",
+    "MixturePosterior",
+    "MixtureProblem",
+]

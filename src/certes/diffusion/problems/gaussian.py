@@ -6,6 +6,8 @@ shares the eigenvectors :math:`Q`, so that one decomposition serves them all.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -79,7 +81,10 @@ class GaussianProblem:
         return c, h, w
 
     def denoiser(self) -> GaussianDenoiser:
-        r"""The exact :math:`E[x_0 | x_0 + \sigma e]`, with its covariance."""
+        r"""The exact :math:`E[x_0 | x_0 + \sigma e]`, with its covariance.
+
+        It also takes a level for each pixel.
+        """
         return GaussianDenoiser(self)
 
     def sample(self, n: int, seed: int) -> Picture:
@@ -125,28 +130,95 @@ class GaussianProblem:
         return known.mean.to(y).reshape(-1, *self.shape), known.covariance.to(y)
 
 
+class DenseCovariance(Covariance):
+    """Any matrix.
+
+    Args:
+        matrix: float64, one for each picture or one for all, rows in the pixel order of a flattened
+            picture, image units squared.
+        shape: (c, h, w) of a picture.
+    """
+
+    def __init__(self, matrix: Float[Tensor, "b n n"], shape: tuple[int, int, int]) -> None:
+        self.matrix = matrix
+        self.shape = shape
+
+    def apply(self, v: Picture) -> Picture:
+        """``P v``, in the precision of ``v``."""
+        return _rows_times(v.flatten(1).to(self.matrix), self.matrix).to(v).reshape(v.shape)
+
+    def diagonal(self) -> Picture:
+        """The variance of every pixel, float64."""
+        return self.matrix.diagonal(dim1=-2, dim2=-1).reshape(-1, *self.shape)
+
+
 class GaussianDenoiser(Denoiser):
-    """The exact denoiser of a :class:`GaussianProblem`: a Wiener filter."""
+    """The exact denoiser of a :class:`GaussianProblem`: a Wiener filter.
+
+    Its noise levels are one for each picture, shape (b,), or one for each pixel, any shape that
+    broadcasts to (b, c, h, w); 0 is a pixel that is known.
+    """
 
     def __init__(self, problem: GaussianProblem) -> None:
         self.problem = problem
 
-    def __call__(self, x: Picture, sigma: Float[Tensor, " b"]) -> Denoised:
-        r""":math:`\mu + Q \frac{\Lambda}{\Lambda + \sigma^2} Q^T (x - \mu)`."""
+    def __call__(self, x: Picture, sigma: Float[Tensor, " b *pixels"]) -> Denoised:
+        r""":math:`\mu + Q \frac{\Lambda}{\Lambda + \sigma^2} Q^T (x - \mu)`, or
+        :math:`\mu + \Sigma\, (\Sigma + \mathrm{diag}(\sigma^2))^{-1} (x - \mu)`.
+        """
+        level = self._one_level(sigma)
+        if level is None:
+            gain, error = self._by_pixel(sigma)
+            deviation = (x.to(gain) - self.problem.mean).flatten(1)
+            mean = self.problem.mean + _rows_times(deviation, gain).reshape(x.shape)
+            return Denoised(mean.to(x), error.diagonal().to(x).expand_as(x))
         eigenvalues = self.problem.eigenvalues
-        shrink = eigenvalues / (eigenvalues + noise_variance(sigma, eigenvalues))
+        shrink = eigenvalues / (eigenvalues + noise_variance(level, eigenvalues))
         mean = self.problem.from_spectrum(shrink * self.problem.spectrum_of(x))
-        return Denoised(mean.to(x), self._error(sigma).diagonal().to(x))
+        return Denoised(mean.to(x), self._error(level).diagonal().to(x))
 
-    def covariance(self, denoised: Denoised, sigma: Float[Tensor, " b"]) -> Covariance:
+    def covariance(self, denoised: Denoised, sigma: Float[Tensor, " b *pixels"]) -> Covariance:
         r""":math:`Q \frac{\Lambda \sigma^2}{\Lambda + \sigma^2} Q^T`, whatever the answer was."""
-        return self._error(sigma)
+        level = self._one_level(sigma)
+        return self._by_pixel(sigma)[1] if level is None else self._error(level)
 
     def _error(self, sigma: Float[Tensor, " b"]) -> SpectralCovariance:
         eigenvalues = self.problem.eigenvalues
         variance = noise_variance(sigma, eigenvalues)
         spectrum = eigenvalues * variance / (eigenvalues + variance)
         return SpectralCovariance(self.problem.eigenvectors, spectrum, self.problem.shape)
+
+    @staticmethod
+    def _one_level(sigma: Float[Tensor, " b *pixels"]) -> Float[Tensor, " b"] | None:
+        """The level of each picture, if its pixels share it."""
+        levels = sigma.reshape(len(sigma), -1) if sigma.ndim > 1 else sigma.reshape(-1, 1)
+        return levels[:, 0] if bool((levels == levels[:, :1]).all()) else None
+
+    def _by_pixel(
+        self, sigma: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b n n"], DenseCovariance]:
+        r"""The gain :math:`K`, and :math:`(I - K) \Sigma (I - K)^T + K S K^T`, which it leaves.
+
+        Joseph's form, as it stays positive where the short one rounds. One matrix serves all
+        pictures that have the same levels.
+        """
+        covariance = self.problem.covariance
+        rows = sigma[:1] if bool((sigma == sigma[:1]).all()) else sigma
+        variance = rows.to(covariance).expand(-1, *self.problem.shape).flatten(1) ** 2
+        spread = covariance + variance.diag_embed()
+        # Levels may be many orders of magnitude apart: to units in which every pixel varies by 1.
+        unit = spread.diagonal(dim1=-2, dim2=-1).rsqrt().nan_to_num(posinf=0.0)
+        scaled = unit[:, :, None] * spread * unit[:, None, :]
+        inverse = cast(Any, torch.linalg).pinv(scaled, hermitian=True)  # torch leaves it untyped
+        gain = covariance @ (unit[:, :, None] * inverse * unit[:, None, :])
+        kept = torch.eye(covariance.shape[0]).to(covariance) - gain
+        noise = gain @ (variance[:, :, None] * gain.mT)
+        return gain, DenseCovariance(kept @ covariance @ kept.mT + noise, self.problem.shape)
+
+
+def _rows_times(rows: Float[Tensor, "b n"], matrix: Float[Tensor, "b n n"]) -> Float[Tensor, "b n"]:
+    """``matrix`` times each row, where there may be one matrix for all."""
+    return (matrix @ rows[:, :, None])[:, :, 0]
 
 
 def noise_variance(sigma: float | Tensor, like: Tensor) -> Float[Tensor, "b 1"]:

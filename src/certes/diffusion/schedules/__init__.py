@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _KINDS: dict[str, type[Schedule]] = {
-    kind.kind: kind for kind in (VP, SubVP, VE, EDM, Cosine, DiscreteBetas, Still)
+    kind.kind: kind for kind in (VP, SubVP, VE, EDM, Cosine, DiscreteBetas, Still, Multispeed)
 }
 
 

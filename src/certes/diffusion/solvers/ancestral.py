@@ -44,7 +44,7 @@ def ancestral(
     for t, s in steps_of(times):
         denoised = process.denoise(denoiser, x, t)
         x, _ = process.transition(x, denoised.mean, t, s)
-        if process.schedule.sigma(s) > 0:
+        if bool((process.schedule.sigma(s) > 0).any()):
             std = reverse_variance(process, denoiser, denoised, t, s, variance).sqrt()
             x = x + std.to(x) * noise.normal(x.shape[1:], x.dtype)
         yield State(float(s), x, denoised.mean)

@@ -24,6 +24,11 @@ from certes.diffusion.schedules import EDM
 from certes.diffusion.solvers.ancestral import ancestral
 from certes.diffusion.solvers.ddim import ddim
 from certes.diffusion.solvers.dpm_solver import dpm_solver_2m
+from certes.diffusion.solvers.euler_maruyama import euler_maruyama
+from certes.diffusion.solvers.heun import heun
+from certes.diffusion.solvers.predictor_corrector import predictor_corrector
+from certes.diffusion.solvers.probability_flow import probability_flow
+from certes.diffusion.solvers.reverse_diffusion import reverse_diffusion
 from certes.diffusion.solvers.state import State
 from certes.diffusion.solvers.unipc import unipc
 from certes.errors import InputError
@@ -35,26 +40,66 @@ SIGMA_MAX = 78.0
 SIGMA_MIN = 0.002
 
 
-def _unipc(
-    process: Process,
-    denoiser: Denoiser,
-    times: Grid,
-    x: Float[Tensor, "b c h w"],
-    noise: NoiseSource,
+def _drawing_nothing(solver: Callable[..., Iterator[State]]) -> Callable[..., Iterator[State]]:
+    """Some solvers take no noise; the others' signature makes them some of the list."""
+
+    def walk(
+        process: Process,
+        denoiser: Denoiser,
+        times: Grid,
+        x: Float[Tensor, "b c h w"],
+        noise: NoiseSource,
+    ) -> Iterator[State]:
+        return solver(process, denoiser, times, x)
+
+    return walk
+
+
+def _flow(
+    process: Process, denoiser: Denoiser, times: Grid, x: Float[Tensor, "b c h w"]
 ) -> Iterator[State]:
-    """UniPC draws nothing; the others' signature makes it one of them."""
-    return unipc(process, denoiser, times, x)
+    """The adaptive solver, seen once for each step of the grid: where it is first past its end."""
+    states = probability_flow(process, denoiser, times, x)
+    state = next(states)
+    for s in times[1:]:
+        while state.t > s:
+            state = next(states)
+        yield state
 
 
-SolverName = Literal["ancestral", "ddim", "dpm_solver_2m", "dpm_solver_2m_sde", "unipc"]
+SolverName = Literal[
+    "ancestral",
+    "ddim",
+    "dpm_solver_2m",
+    "dpm_solver_2m_sde",
+    "euler_maruyama",
+    "heun",
+    "predictor_corrector",
+    "probability_flow",
+    "reverse_diffusion",
+    "unipc",
+]
 SOLVERS: dict[str, Callable[..., Iterator[State]]] = {
     "ancestral": ancestral,
     "ddim": ddim,
     "dpm_solver_2m": dpm_solver_2m,
     "dpm_solver_2m_sde": partial(dpm_solver_2m, eta=1.0),
-    "unipc": _unipc,
+    "euler_maruyama": euler_maruyama,
+    "heun": _drawing_nothing(heun),
+    "predictor_corrector": predictor_corrector,
+    "probability_flow": _drawing_nothing(_flow),
+    "reverse_diffusion": reverse_diffusion,
+    "unipc": _drawing_nothing(unipc),
 }
-STOCHASTIC = ("ancestral", "dpm_solver_2m_sde")
+"""One network call for each step; two with ``heun`` (one in the last) and ``predictor_corrector``;
+with ``probability_flow`` as many as its tolerance needs, whatever the steps."""
+STOCHASTIC = (
+    "ancestral",
+    "dpm_solver_2m_sde",
+    "euler_maruyama",
+    "predictor_corrector",
+    "reverse_diffusion",
+)
 """The solvers that add noise, so that one ``x_t`` has many ends."""
 
 
@@ -65,7 +110,7 @@ class ReverseChain:
     Args:
         solver: a key of :data:`SOLVERS`. The default is stochastic: fresh noise forgives a
             network's errors, which a deterministic walk carries along.
-        steps: network calls for each picture.
+        steps: of the grid, each yielded as one state; :data:`SOLVERS` tells their network calls.
         variance: of the reverse step, for ``ancestral`` (see :mod:`certes.diffusion.reverse`).
 
     Raises:
@@ -106,7 +151,7 @@ class ReverseChain:
     def __call__(
         self, denoiser: Denoiser, x: Float[Tensor, "b c h w"], grid: Grid, noise: NoiseSource
     ) -> Iterator[State]:
-        """Walk pictures down a grid of noise levels, one network call for each step.
+        """Walk pictures down a grid of noise levels, one state for each step.
 
         Args:
             denoiser: estimates the clean pictures.

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.process import Process
+from certes.diffusion.schedules import Multispeed
 from certes.diffusion.solvers.state import State, steps_of
 from certes.errors import InputError
 
@@ -56,10 +57,15 @@ def unipc(
         order: p of UniPC-p, 1 to 3: how many estimates the predictor uses.
 
     Raises:
-        InputError: if ``order`` is not 1, 2 or 3.
+        InputError: if ``order`` is not 1, 2 or 3, or the process has several speeds.
     """
     if order not in (1, 2, 3):
         raise InputError(f"order: {order}; give 1, 2 or 3")
+    if isinstance(process.schedule, Multispeed):
+        raise InputError(
+            "process: 'multispeed', but UniPC walks in one log-SNR for all coordinates; "
+            "take dpm_solver_2m or another solver"
+        )
     nodes: deque[_Node] = deque(maxlen=order)
     start = x
     for i, (t, s) in enumerate(steps_of(times)):
