@@ -23,8 +23,6 @@ def trained(preset: str, data: Path = DATA) -> ConditionalNetworkDenoiser:
     """
     pictures = read_sheets(data, "train").pictures
     config = replace(PRESETS[preset], sample_every=PRESETS[preset].steps)
-    patches = PatchDataset(
-        list(pictures), config.patch, config.busy, symmetries=config.symmetries
-    )
+    patches = PatchDataset(list(pictures), config.patch, config.busy, symmetries=config.symmetries)
     run = Run(Conditional(config), patches, RUNS / preset, resume=True)
     return run.averaged() if run.step == config.steps else run.train()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from certes.apps.cards import find_card
+from certes.apps.measuring import ByOperator
 from certes.apps.options import DEFAULT_NOISE, SamplerName, SamplingOptions, TaskName, TaskOptions
 from certes.apps.restorer import load_restorer
 from certes.apps.tasks import make_task
@@ -41,7 +42,8 @@ def test_card_says_what_it_holds_for(card: Path, own_model: Path) -> None:
     """What is foreseen before the first network call is what the bounds said of themselves."""
     sampling = SamplingOptions(str(own_model), 2, 2, 0.5, 0, SamplerName.PINNED, "cpu")
     task = make_task(TaskOptions(TaskName.DENOISE))
-    foreseen = load_restorer(sampling).provenance(task.operator(task.nominal, 0), 0.1)
+    nominal = ByOperator(task, 0.1, 0).nominal
+    foreseen = load_restorer(sampling).provenance(nominal)
     assert Calibration.load(card).provenance == foreseen
 
 
@@ -54,9 +56,8 @@ def test_provenance_is_foreseen_for_every_task(
     made = certes("calibrate", *settings, "--model", model, "--data", folder, "--out", path)
     assert made.code == 0, made
     sampling = SamplingOptions(str(model), 2, 2, 0.5, 0, None, "cpu")
-    made_task = make_task(TaskOptions(task))
-    H = made_task.operator(made_task.nominal, 0)
-    foreseen = load_restorer(sampling).provenance(H, DEFAULT_NOISE[task])
+    nominal = ByOperator(make_task(TaskOptions(task)), DEFAULT_NOISE[task], 0).nominal
+    foreseen = load_restorer(sampling).provenance(nominal)
     assert find_card(path, str(model), foreseen) == Calibration.load(path)
 
 
@@ -147,7 +148,7 @@ def test_evaluate_compares_raw_and_calibrated(
 def test_too_few_pictures_are_refused_before_any_work(
     certes: Certes, model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("certes.apps.jobs.calibrate.load_restorer", pytest.fail)
+    monkeypatch.setattr("certes.apps.experiment.Experiment.run", pytest.fail)
     arguments = (*NOISY, "--crop", 32, *FEW, "--model", model, "--data", folder)
     answer = certes("calibrate", *arguments, "--out", tmp_path / "card.json")
     assert answer.code == 2

@@ -8,10 +8,15 @@ commands, the words they print, and the order in which other rooms are called an
     jobs/           one module per command: what it does; imports torch
     options.py      options that commands share
     console.py      tables, JSON, progress bars
+    asking.py       what a user says of the pictures, and what a model knows of them itself
     tasks.py        from task options to operators
-    restorer.py     a model with its sampling settings
+    origins.py      measured by an operator, or given as a condition: what a restorer is handed
+    restorer.py     a model with its sampling settings, of either kind
+    sources.py      files handed in, read by measurements.py or conditions.py
     cards.py        which calibration card holds for a run
-    experiment.py   degrade and restore true pictures: for calibrate, evaluate, verify, demo
+    measuring.py    how true pictures become what is restored
+    experiment.py   measure and restore true pictures: for calibrate, evaluate, verify, demo
+    training_data.py  folders of training pictures
     truths.py       true pictures that a user names beside degraded ones
     outputs.py      files of a run, all of them or none
 """

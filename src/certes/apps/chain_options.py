@@ -22,6 +22,7 @@ class SolverName(StrEnum):
     PROBABILITY_FLOW = "probability_flow"
     REVERSE_DIFFUSION = "reverse_diffusion"
     UNIPC = "unipc"
+    UNIPC_3 = "unipc_3"
 
 
 class VarianceName(StrEnum):

@@ -81,16 +81,17 @@ def program(
 
 app.command(epilog="Example: certes demo --out certes-demo")(demo)
 app.command(
-    epilog="Example: certes restore cell.png --task super-resolve --factor 4 --noise 0.02 "
-    "--out restored"
+    epilog="Examples: certes restore cell.png --task super-resolve --factor 4 --noise 0.02 "
+    "--out restored; certes restore drawing.png --model run/model --out restored"
 )(restore)
 app.command(
     epilog="Example: certes degrade sharp.png --task deblur --kernel gaussian:2 --noise 0.02 "
     "--out degraded"
 )(degrade)
-app.command(epilog="Example: certes train nuclei --data pictures/ --out run --licence CC0-1.0")(
-    train
-)
+app.command(
+    epilog="Examples: certes train nuclei --data pictures/ --out run --licence CC0-1.0; "
+    "certes train labels-cmde --data pictures/ --conditions labels/ --out run"
+)(train)
 app.command(
     epilog="Examples: certes sample --model nuclei -n 16 --out samples; certes sample "
     "--progressive --out samples"

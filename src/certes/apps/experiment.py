@@ -1,24 +1,32 @@
-"""True pictures, degraded and restored: what calibrate, evaluate, verify and demo share."""
+"""True pictures, measured and restored: what calibrate, evaluate, verify and demo share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Generic
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from certes.apps.console import progress
-from certes.apps.restorer import Restoration, Restorer
-from certes.apps.tasks import Task
+from certes.apps.origins import Origin
+from certes.apps.restorer import AnyOrigin, Restoration, Restorer
 from certes.data.pictures import Picture, find_pictures, read_picture
-from certes.diffusion.noise import stream_seeds
 from certes.errors import InputError
 from certes.intervals.bounds import Bounds
-from certes.restoration.degradations import degrade
-from certes.restoration.operators import Operator
+
+
+@dataclass(frozen=True)
+class Observation(Generic[AnyOrigin]):
+    """A true picture and what is known of it."""
+
+    truth: Float[Tensor, "1 c h w"]
+    y: Float[Tensor, "1 ..."]
+    origin: AnyOrigin
 
 
 @dataclass(frozen=True)
@@ -27,44 +35,58 @@ class Trial:
 
     name: str
     truth: Float[Tensor, "1 c h w"]
-    operator: Operator
     y: Float[Tensor, "1 ..."]
+    origin: Origin
     restoration: Restoration
 
 
+class Measuring(ABC, Generic[AnyOrigin]):
+    """How true pictures become what is restored."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The task."""
+
+    @property
+    @abstractmethod
+    def nominal(self) -> AnyOrigin:
+        """Where everything that is restored comes from, picture sizes and random masks aside."""
+
+    @abstractmethod
+    def observe(self, picture: Picture, index: int) -> Observation[AnyOrigin]:
+        """What is known of picture number `index`, which randomness depends on.
+
+        Raises: InputError for a picture of which nothing can be known.
+        """
+
+    def read(self, data: Path, crop: int) -> list[Picture]:
+        """The centre part of every picture in a folder, as `observe` takes it.
+
+        Raises: InputError when there is none, when one cannot be read, or is smaller than `crop`.
+        """
+        return read_truths(data, crop)
+
+
 @dataclass(frozen=True)
-class Experiment:
-    """Degrade and restore.
+class Experiment(Generic[AnyOrigin]):
+    """Measure and restore.
 
     Args:
-        task: what is measured; random masks differ from picture to picture.
-        noise: standard deviation, image units.
+        measuring: what becomes of true pictures.
         restorer: what restores.
-        seed: of noise and order; each picture has its own stream.
     """
 
-    task: Task
-    noise: float
-    restorer: Restorer
-    seed: int
+    measuring: Measuring[AnyOrigin]
+    restorer: Restorer[Any, AnyOrigin]
 
     def run(self, pictures: Sequence[Picture]) -> Iterator[Trial]:
         """One trial for each picture, with a progress bar."""
-        with progress(f"restoring ({self.task.name})", len(pictures)) as advance:
+        with progress(f"restoring ({self.measuring.name})", len(pictures)) as advance:
             for index, picture in enumerate(pictures):
-                truth = picture.pixels[None]
-                H, y = degraded(truth, self.task, self.noise, self.seed, index)
-                yield Trial(picture.name, truth, H, y, self.restorer(y, H, self.noise, advance))
-
-
-def degraded(
-    truth: Float[Tensor, "b c h w"], task: Task, noise: float, seed: int, index: int
-) -> tuple[Operator, Float[Tensor, " b *out"]]:
-    """The operator for picture number `index`, and the measurement with noise of its own."""
-    channels, height, width = truth.shape[1:]
-    H = task.operator((channels, height, width), index)
-    (stream,) = stream_seeds(seed, [f"picture/{index}"])
-    return H, degrade(truth, H, noise, stream)
+                seen = self.measuring.observe(picture, index)
+                restoration = self.restorer(seen.y, seen.origin, advance)
+                yield Trial(picture.name, seen.truth, seen.y, seen.origin, restoration)
 
 
 def read_truths(data: Path, crop: int) -> list[Picture]:
@@ -72,9 +94,17 @@ def read_truths(data: Path, crop: int) -> list[Picture]:
 
     Raises: InputError when there is none, when one cannot be read, or is smaller than `crop`.
     """
+    return [centre(read_picture(path), crop) for path in true_pictures(data)]
+
+
+def true_pictures(data: Path) -> list[Path]:
+    """The pictures in a folder.
+
+    Raises: InputError when it is no folder, or holds none.
+    """
     if not data.is_dir():
         raise InputError(f"data: {data} is no folder; give a folder of true pictures")
-    return [centre(read_picture(path), crop) for path in find_pictures([data])]
+    return find_pictures([data])
 
 
 def centre(picture: Picture, crop: int) -> Picture:

@@ -22,6 +22,21 @@ class TaskName(StrEnum):
     JPEG = "jpeg"
 
 
+class AskedTaskName(StrEnum):
+    """What a user may say that happened: any of the above, or what only conditional models undo."""
+
+    DENOISE = "denoise"
+    SUPER_RESOLVE = "super-resolve"
+    INPAINT = "inpaint"
+    DEBLUR = "deblur"
+    COLORIZE = "colorize"
+    COMPRESSED_SENSING = "compressed-sensing"
+    JPEG = "jpeg"
+    EDGES = "edges"
+    LABELS = "labels"
+    PAIRED = "paired"
+
+
 class SamplerName(StrEnum):
     """Keys of ``certes.restoration.restore.SAMPLERS``."""
 
@@ -34,6 +49,14 @@ class SamplerName(StrEnum):
     DIFFPIR = "diffpir"
     JPEG = "jpeg"
     TWISTED = "twisted"
+
+
+class PolicyName(StrEnum):
+    """Keys of ``certes.conditional.policies.POLICIES``."""
+
+    FIXED = "fixed"
+    FRESH = "fresh"
+    PATH = "path"
 
 
 class ColoursName(StrEnum):
@@ -79,6 +102,15 @@ Inputs = Annotated[
 ]
 Task = Annotated[
     TaskName, typer.Option("--task", show_default=False, help="What happened to the pictures.")
+]
+AskedTask = Annotated[
+    AskedTaskName | None,
+    typer.Option(
+        "--task",
+        show_default="a conditional model's own",
+        help="What happened to the pictures. To be said unless the model is conditional: that "
+        "knows its task and all that belongs to it (edges, labels, paired are such tasks only).",
+    ),
 ]
 Factor = Annotated[
     int | None,
@@ -134,19 +166,21 @@ Missing = Annotated[
     ),
 ]
 NoiseOrAuto = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--noise",
         metavar="SIGMA|auto|poisson",
+        show_default="auto",
         help="Standard deviation of the noise, values in [0, 1]; auto estimates it from each "
         "picture, and the intervals allow for the estimate's error (not for inpaint); poisson "
         "estimates how noise grows with the signal (denoise only), and takes that as known.",
     ),
 ]
 Colours = Annotated[
-    ColoursName,
+    ColoursName | None,
     typer.Option(
         "--colours",
+        show_default="opponent",
         help="How a grey model judges colour pictures: opponent (brightness and two differences of "
         "colours: photographs) or separate (stains, channels that have nothing in common).",
     ),
@@ -181,12 +215,33 @@ Delta = Annotated[
     typer.Option("--delta", help="Probability that the guarantee may be wrong, in (0, 1)."),
 ]
 Sampler = Annotated[
-    SamplerName | None,
+    str | None,
     typer.Option(
         "--sampler",
-        show_default="the calibrated one that suits the task",
+        metavar="NAME",
+        show_default="the calibrated one that suits the task; unipc_3 of a conditional model",
         help="pinned and conditional are calibrated, but need a model with a residual spectrum "
-        "(certes models measure); the others are published methods, for comparison.",
+        "(certes models measure); rounded, dps, ddrm, ddnm, diffpir, jpeg and twisted are "
+        "published methods, for comparison. Conditional models take a --solver of certes sample.",
+    ),
+]
+Policy = Annotated[
+    PolicyName | None,
+    typer.Option(
+        "--policy",
+        show_default="fresh",
+        help="Conditional models: the condition that each step is shown: as it is, under fresh "
+        "noise, or on one path out of noise.",
+    ),
+]
+Conditions = Annotated[
+    Path | None,
+    typer.Option(
+        "--conditions",
+        metavar="DIR",
+        show_default=False,
+        help="Conditional models for labels or pairs: a condition of the same name for each "
+        "picture in --data.",
     ),
 ]
 Card = Annotated[
@@ -244,17 +299,33 @@ class TaskOptions:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a user says of the pictures; None is not said."""
+
+    task: AskedTaskName | None
+    factor: int | None = None
+    kernel: str | None = None
+    mask: Path | None = None
+    missing: float | None = None
+    ratio: float | None = None
+    quality: int | None = None
+    noise: float | str | None = None
+    conditions: Path | None = None
+
+
+@dataclass(frozen=True)
 class SamplingOptions:
-    """Options that say what restores, and how."""
+    """Options that say what restores, and how; None is the default of what restores."""
 
     model: str
     samples: int
     steps: int
     alpha: float
     seed: int
-    sampler: SamplerName | None
+    sampler: str | None
     device: str | None
-    colours: ColoursName = ColoursName.OPPONENT
+    colours: ColoursName | None = None
+    policy: PolicyName | None = None
 
 
 @dataclass(frozen=True)
@@ -265,3 +336,4 @@ class HeldOutOptions:
     crop: int
     seed: int
     device: str | None
+    conditions: Path | None = None

@@ -7,20 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from certes.data.pictures import find_pictures
 from certes.errors import InputError
 from certes.evaluation.report import Report, write_report
-from certes.intervals.bounds import Bounds
-from certes.restoration.operators import Inpaint, LinearOperator, Operator, ValidBlur
 
 
 @contextmanager
@@ -56,26 +49,3 @@ def named_pictures(inputs: Sequence[Path]) -> list[Path]:
             "rename one, or restore them into different folders"
         )
     return paths
-
-
-def seen(y: Float[Tensor, "b ..."], H: Operator) -> Float[Tensor, "b c h w"]:
-    """A measurement as panels show it: in [0, 1], NaN where nothing was measured.
-
-    What is no picture is shown as the smallest picture that explains it.
-    """
-    if y.ndim != 4 and isinstance(H, LinearOperator):
-        y = H.pinv(y)
-    shown = y.clamp(0, 1)
-    return torch.where(H.mask, shown, torch.nan) if isinstance(H, Inpaint) else shown
-
-
-def framed(bounds: Bounds, H: Operator) -> Bounds:
-    """Bounds of what the measurement shows, without a border that only its blur reached."""
-    if not isinstance(H, ValidBlur):
-        return bounds
-    return replace(
-        bounds,
-        lower=H.interior(bounds.lower),
-        estimate=H.interior(bounds.estimate),
-        upper=H.interior(bounds.upper),
-    )

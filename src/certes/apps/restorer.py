@@ -1,26 +1,35 @@
-"""A model with its sampling settings: what turns measurements into raw bounds."""
+"""A model with its sampling settings: what turns measurements or conditions into raw bounds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from certes.apps.options import SamplingOptions
+from certes.apps.origins import Given, Measured
+from certes.conditional.model import ConditionalModel, load_conditional
+from certes.conditional.restore import POLICY, provenance_given, restore_given
+from certes.diffusion.solvers.sampling import SOLVERS
 from certes.diffusion.solvers.state import State
+from certes.errors import InputError
 from certes.intervals.bounds import Bounds, Provenance
+from certes.intervals.posterior import Posterior
 from certes.intervals.quantiles import order_statistic
 from certes.networks.colours import Colours
 from certes.networks.fitting import prior_name
 from certes.networks.model import Model, load
-from certes.restoration.operators import Operator
-from certes.restoration.request import Noise, operator_label
+from certes.restoration.request import operator_label
 from certes.restoration.restore import restore
-from certes.restoration.samplers import default_sampler
+from certes.restoration.samplers import SAMPLERS, default_sampler
+
+AnyModel = TypeVar("AnyModel", Model, ConditionalModel)
+AnyOrigin = TypeVar("AnyOrigin", Measured, Given)
 
 
 @dataclass(frozen=True)
@@ -33,41 +42,33 @@ class Restoration:
 
 
 @dataclass(frozen=True)
-class Restorer:
+class Restorer(ABC, Generic[AnyModel, AnyOrigin]):
     """A model and how answers are drawn from it; fields as the arguments of `certes.restore`."""
 
-    model: Model
+    model: AnyModel
     samples: int
     steps: int
     alpha: float
     seed: int
     sampler: str | None
-    colours: Colours
 
     def __call__(
-        self,
-        y: Float[Tensor, " b *out"],
-        H: Operator,
-        noise: Noise,
-        advance: Callable[[float], None],
+        self, y: Float[Tensor, " b *out"], origin: AnyOrigin, advance: Callable[[float], None]
     ) -> Restoration:
-        """Restore one picture's measurements; ``advance`` hears of each share of the work done."""
+        """Restore what came from one picture; ``advance`` hears of each share of the work done."""
         share = 1 / (len(y) * self.samples * self.steps)
 
         def report(state: State) -> None:
             advance(len(state.x) * share)
 
         start = time.perf_counter()
-        posterior = restore(
+        posterior = self._posterior(
             y,
-            H,
-            self.model,
-            noise=noise,
+            origin,
             samples=self.samples,
             steps=self.steps,
             seed=self.seed,
             sampler=self.sampler,
-            colours=self.colours,
             keep_samples=False,
             alpha=self.alpha,
             callback=report,
@@ -75,12 +76,41 @@ class Restorer:
         bounds = posterior.bounds(self.alpha)
         return Restoration(bounds, time.perf_counter() - start, posterior.nfe)
 
-    def provenance(self, H: Operator, noise: float) -> Provenance:
+    @abstractmethod
+    def _posterior(
+        self, y: Float[Tensor, " b *out"], origin: AnyOrigin, **settings: Any
+    ) -> Posterior:
+        """Ask the model."""
+
+    @abstractmethod
+    def provenance(self, origin: AnyOrigin) -> Provenance:
         """What bounds will say of themselves, before they are made."""
+
+    def settings(self) -> dict[str, Any]:
+        """What a report says about it."""
+        names = ("samples", "steps", "seed", "sampler")
+        return {"model_hash": self.model.hash, **{name: getattr(self, name) for name in names}}
+
+
+@dataclass(frozen=True)
+class MeasurementRestorer(Restorer[Model, Measured]):
+    """A model of pictures, asked about measurements."""
+
+    colours: Colours
+
+    def _posterior(
+        self, y: Float[Tensor, " b *out"], origin: Measured, **settings: Any
+    ) -> Posterior:
+        H, noise = origin.operator, origin.noise
+        return restore(y, H, self.model, noise=noise, colours=self.colours, **settings)
+
+    def provenance(self, origin: Measured) -> Provenance:
+        """For a noise that is one number."""
+        H = origin.operator
         return Provenance(
             model=prior_name(self.model, H.in_shape, self.colours),
             operator=operator_label(H),
-            noise=round(noise, 6),
+            noise=round(origin.level, 6),
             sampler=self.sampler or default_sampler(H),
             steps=self.steps,
             samples=self.samples,
@@ -88,23 +118,62 @@ class Restorer:
         )
 
     def settings(self) -> dict[str, Any]:
-        """What a report says about it."""
-        names = ("samples", "steps", "seed", "sampler", "colours")
-        return {"model_hash": self.model.hash, **{name: getattr(self, name) for name in names}}
+        return {**super().settings(), "colours": self.colours}
 
 
-def load_restorer(options: SamplingOptions) -> Restorer:
-    """Load a model and check what it is to do.
+@dataclass(frozen=True)
+class ConditionRestorer(Restorer[ConditionalModel, Given]):
+    """A conditional model, given conditions."""
+
+    policy: str
+
+    def _posterior(self, y: Float[Tensor, " b *out"], origin: Given, **settings: Any) -> Posterior:
+        return restore_given(y, self.model, policy=self.policy, **settings)
+
+    def provenance(self, origin: Given) -> Provenance:
+        made = provenance_given(self.model, self.sampler, self.policy)
+        return replace(made, steps=self.steps, samples=self.samples, alpha=self.alpha)
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "policy": self.policy}
+
+
+def load_restorer(options: SamplingOptions) -> MeasurementRestorer:
+    """Load a model of pictures and check what it is to do.
 
     Raises: ModelError for a model that cannot be had, InputError for senseless settings.
     """
+    if options.policy is not None:
+        raise InputError(
+            f"policy: means nothing for {options.model}, which is not a conditional model; leave "
+            "it out"
+        )
+    common = _common(options, SAMPLERS)
+    colours = "opponent" if options.colours is None else options.colours.value
+    return MeasurementRestorer(model=load(options.model, options.device), colours=colours, **common)
+
+
+def load_condition_restorer(options: SamplingOptions) -> ConditionRestorer:
+    """Load a conditional model and check what it is to do.
+
+    Raises: ModelError for a model that cannot be had, InputError for senseless settings.
+    """
+    common = _common(options, SOLVERS)
+    policy = POLICY if options.policy is None else options.policy.value
+    model = load_conditional(options.model, options.device)
+    return ConditionRestorer(model=model, policy=policy, **common)
+
+
+def _common(options: SamplingOptions, samplers: Collection[str]) -> dict[str, Any]:
     order_statistic(options.samples, options.alpha)  # refuses such an alpha before any work
-    return Restorer(
-        model=load(options.model, options.device),
-        samples=options.samples,
-        steps=options.steps,
-        alpha=options.alpha,
-        seed=options.seed,
-        sampler=None if options.sampler is None else str(options.sampler),
-        colours=options.colours.value,
-    )
+    if options.sampler is not None and options.sampler not in samplers:
+        raise InputError(
+            f"sampler: {options.sampler!r}; for this model give one of {', '.join(samplers)}"
+        )
+    return {
+        "samples": options.samples,
+        "steps": options.steps,
+        "alpha": options.alpha,
+        "seed": options.seed,
+        "sampler": None if options.sampler is None else str(options.sampler),
+    }

@@ -1,165 +1,59 @@
-"""What a user hands in to be restored: a file as a measurement, its operator and its noise."""
+"""What a user hands in to be restored, one file at a time, whatever kind of model restores it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.apps.kernel_spec import AUTO
-from certes.apps.options import TaskName, TaskOptions
-from certes.apps.tasks import Task, deblur, jpeg, make_task, noise_level
-from certes.data.jpeg_header import read_jpeg_header
-from certes.data.measurements import SUFFIX, read_measurement
-from certes.data.pictures import Picture, read_picture
-from certes.data.raster import check_size
-from certes.errors import InputError
-from certes.restoration import operators
-from certes.restoration.blur_width import estimate_blur_width
-from certes.restoration.noise import QUANTISATION, measure_noise
-from certes.restoration.operators import Operator
-from certes.restoration.operators.jpeg_tables import luma_table
-from certes.restoration.request import Noise
-from certes.restoration.signal_noise import measure_signal_noise
-
-AUTOMATIC, POISSON = "auto", "poisson"
+from certes.apps.restorer import AnyOrigin
+from certes.data.pictures import Picture
 
 
 @dataclass(frozen=True)
-class Source:
-    """A measurement of one picture.
+class Source(Generic[AnyOrigin]):
+    """What was handed in for one picture.
 
     Args:
         picture: how the result is to be written: its name, sample type, alpha and channels.
-        y: what was measured, a batch of one.
-        operator: what measured it.
-        noise: of the measurement, as `certes.restore` takes it.
+        y: what was measured or given, a batch of one.
+        origin: how that came from the picture.
     """
 
     picture: Picture
     y: Float[Tensor, "1 ..."]
-    operator: Operator
-    noise: Noise
+    origin: AnyOrigin
 
 
-@dataclass(frozen=True)
-class Reader:
-    """Reads files as measurements of a task.
+class Reader(ABC, Generic[AnyOrigin]):
+    """Reads files as what restorers take."""
 
-    Args:
-        options: the task.
-        noise: ``auto``, ``poisson``, or a standard deviation.
-    """
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The task."""
 
-    options: TaskOptions
-    noise: str
+    @property
+    @abstractmethod
+    def noise(self) -> float | None:
+        """Standard deviation, image units; None where it differs from file to file, or is none."""
 
-    def __call__(self, path: Path) -> Source:
+    @property
+    @abstractmethod
+    def estimates_noise(self) -> bool:
+        """Whether the noise is estimated from each file."""
+
+    @abstractmethod
+    def nominal(self) -> AnyOrigin | None:
+        """Where every file comes from, sizes aside; None where that differs, or is estimated."""
+
+    @abstractmethod
+    def __call__(self, path: Path) -> Source[AnyOrigin]:
         """Read one file.
 
-        Raises: InputError for a file that cannot be such a measurement.
+        Raises: InputError for a file that cannot be restored.
         """
-        if self.options.name is TaskName.COMPRESSED_SENSING:
-            return self._mixture(path)
-        picture = read_picture(path, noisy=True)
-        y = picture.pixels[None]
-        noise = self._noise(y)
-        task = self._task(path, y, noise)
-        channels, height, width = y.shape[1:]
-        _, fine_height, fine_width = task.behind((channels, height, width))
-        check_size(path, fine_width, fine_height)
-        return Source(picture, y, task.operator_behind(y), noise)
-
-    def fixed_task(self) -> Task | None:
-        """The task, where it is the same for every file.
-
-        Raises: InputError for options that make no sense.
-        """
-        if self.options.kernel == AUTO and self.options.name is TaskName.DEBLUR:
-            return None
-        if self.options.name is TaskName.JPEG and self.options.quality is None:
-            return None
-        return make_task(self.options)
-
-    def fixed_noise(self) -> float | None:
-        """The noise level, where it is not estimated.
-
-        Raises: InputError for anything but a number that can be one.
-        """
-        if self.noise == POISSON and self.options.name is not TaskName.DENOISE:
-            raise InputError("noise: poisson is estimated for --task denoise only; give a number")
-        if self.noise in (AUTOMATIC, POISSON):
-            return 0.0 if self.options.name is TaskName.JPEG else None
-        try:
-            return float(self.noise)
-        except ValueError as error:
-            raise InputError(
-                f"noise: {self.noise!r}; give a number, values in [0, 1], or auto or poisson"
-            ) from error
-
-    def _noise(self, y: Float[Tensor, "1 c h w"]) -> Noise:
-        level = self.fixed_noise()
-        if level is not None:
-            return level
-        if self.noise == POISSON:
-            return measure_signal_noise(y[0])
-        estimate = measure_noise(y)
-        return replace(estimate, level=estimate.level.clamp(min=QUANTISATION))
-
-    def _task(self, path: Path, y: Float[Tensor, "1 c h w"], noise: Noise) -> Task:
-        task = self.fixed_task()
-        if task is not None:
-            return task
-        if self.options.name is TaskName.JPEG:
-            header = read_jpeg_header(path)
-            return jpeg(_quality(path, header.luma), header.subsampling)
-        level = noise if isinstance(noise, float) else float(measure_noise(y).level)
-        width = estimate_blur_width(y, torch.tensor([level]))
-        return deblur(operators.gaussian_kernel(float(width.sigma)))
-
-    def _mixture(self, path: Path) -> Source:
-        if path.suffix != SUFFIX:
-            raise InputError(
-                f"{path}: compressed sensing measures no picture; give the {SUFFIX} file that "
-                "certes degrade writes"
-            )
-        file = read_measurement(path)
-        said = dict(file.operator)
-        if said.pop("name", None) != TaskName.COMPRESSED_SENSING:
-            raise InputError(f"{path}: measured by {file.operator.get('name')!r}, not by this task")
-        H = operators.CompressedSensing(tuple(said.pop("shape")), **said)
-        level = file.noise if self.noise == AUTOMATIC else self.fixed_noise()
-        if level is None:
-            raise InputError(f"{path}: the file does not say its noise; give --noise SIGMA")
-        name = file.name.removesuffix(".measured")
-        like = Picture(name, torch.zeros(H.in_shape), None, "uint8")
-        return Source(like, H.observed(file.y[None]), H, level)
-
-
-def _quality(path: Path, luma: tuple[int, ...]) -> int:
-    """The quality whose standard table this is."""
-    for quality in range(1, 101):
-        if bool((luma_table(quality).flatten() == torch.tensor(luma)).all()):
-            return quality
-    raise InputError(
-        f"{path}: compressed with tables of its own, not with the standard ones of a quality; "
-        "give the nearest --quality"
-    )
-
-
-def check_noise(reader: Reader, task: Task | None) -> None:
-    """Refuse what no picture could be restored with.
-
-    Raises: InputError for an estimate where there can be none, or a level that is none.
-    """
-    if reader.options.name is TaskName.INPAINT and reader.noise in (AUTOMATIC, POISSON):
-        raise InputError(
-            "noise: it cannot be estimated from a picture with holes: give --noise SIGMA, values "
-            "in [0, 1], for example 0.02"
-        )
-    level = reader.fixed_noise()
-    if task is not None and level is not None:
-        noise_level(task, level)

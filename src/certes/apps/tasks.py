@@ -157,6 +157,16 @@ def jpeg(quality: int, subsampling: str = "4:2:0") -> Task:
     return Task(TaskName.JPEG, lambda shape, _: operators.Jpeg(shape, quality, way), (1, 16, 16))
 
 
+def read_mask(path: Path) -> Float[Tensor, "c h w"]:
+    """A picture of which pixels are known.
+
+    Raises: InputError for a file that cannot be read.
+    """
+    pixels = read_picture(path).pixels
+    # Black and white are often saved as colours.
+    return pixels[:1] if bool((pixels == pixels[:1]).all()) else pixels
+
+
 def _checked_kernel(spec: str) -> Kernel:
     if spec == AUTO:
         raise InputError("kernel: auto estimates a blur from a blurred picture; name one here")
@@ -228,18 +238,12 @@ def _inpaint(mask: Path | None, missing: float | None, seed: int) -> Task:
         )
     if missing is not None:
         raise InputError("missing: --mask says already which pixels are missing; give one of both")
-    known = _read_mask(mask)
+    known = read_mask(mask)
     return Task(
         TaskName.INPAINT,
         lambda shape, _: operators.Inpaint(shape, known),
         nominal=(1, known.shape[1], known.shape[2]),
     )
-
-
-def _read_mask(path: Path) -> Float[Tensor, "c h w"]:
-    pixels = read_picture(path).pixels
-    # Black and white are often saved as colours.
-    return pixels[:1] if bool((pixels == pixels[:1]).all()) else pixels
 
 
 def _random_mask(shape: Shape, missing: float, seed: int, index: int) -> Bool[Tensor, "h w"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +12,6 @@ from torch import Tensor
 from certes.apps.sources import Source
 from certes.data.pictures import Picture, find_pictures, read_picture
 from certes.errors import InputError
-from certes.restoration.operators import ValidBlur
 
 Truths = Callable[[str], Picture | None]
 
@@ -40,15 +40,13 @@ def _truth_named(name: str, by_name: dict[str, Path], folder: Path) -> Picture:
     return read_picture(path)
 
 
-def fitting(truth: Picture, source: Source) -> Float[Tensor, "c h w"]:
+def fitting(truth: Picture, source: Source[Any]) -> Float[Tensor, "c h w"]:
     """The pixels of the truth, which the restoration of `source` can be compared with.
 
     Raises: InputError when it has another size.
     """
-    H, pixels = source.operator, truth.pixels
-    if isinstance(H, ValidBlur) and tuple(pixels.shape) == H.in_shape:
-        pixels = H.interior(pixels[None])[0]
-    wanted = tuple(source.y.shape[1:]) if isinstance(H, ValidBlur) else H.in_shape
+    pixels = source.origin.inner(truth.pixels)
+    wanted = source.origin.restored_shape(source.y)
     if tuple(pixels.shape) != wanted:
         raise InputError(
             f"truth: {truth.name} has shape {tuple(truth.pixels.shape)}, the restoration of "

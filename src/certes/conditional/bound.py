@@ -84,20 +84,19 @@ def score_matching_error(
     Raises:
         InputError: if the condition diffuses and the model does not estimate it.
     """
+    weigh = MaximumLikelihood() if weighting is None else weighting
+    x0, y = pair
+    cost_x, cost_y = torch.zeros(2, len(x0), dtype=torch.float64, device=x0.device)
     nodes, shares = np.polynomial.legendre.leggauss(times)
-    x0 = pair[0]
-    total = torch.zeros(2, len(x0), dtype=torch.float64, device=x0.device)
     for node, share in zip(nodes.tolist(), shares.tolist(), strict=True):
-        t = torch.full_like(total[0], (1 + node) / 2)
-        asked = [
-            part
-            for schedule, clean in zip((estimator.x, estimator.y), pair, strict=True)
-            for part in _noisy(schedule, clean, t, generator)
-        ]
-        errors = _errors(denoiser(*asked), exact(*asked), estimator.predicts_y)
-        for block, (schedule, error) in enumerate(zip((estimator.x, estimator.y), errors)):
-            total[block] += share / 2 * _cost(schedule, weighting or MaximumLikelihood(), t, error)
-    return ScoreErrors(*total)
+        t = torch.full_like(cost_x, (1 + node) / 2)
+        asked = (*_noisy(estimator.x, x0, t, generator), *_noisy(estimator.y, y, t, generator))
+        answer, truth = denoiser(*asked), exact(*asked)
+        error_x = answer.x.mean.double() - truth.x.mean.double()
+        cost_x += share / 2 * _cost(estimator.x, weigh, t, error_x)
+        if estimator.predicts_y:
+            cost_y += share / 2 * _cost(estimator.y, weigh, t, _condition_error(answer, truth))
+    return ScoreErrors(cost_x, cost_y)
 
 
 def _noisy(
@@ -109,17 +108,13 @@ def _noisy(
     return clean + level.reshape(-1, *(1,) * (clean.ndim - 1)) * noise, level
 
 
-def _errors(answer: JointlyDenoised, truth: JointlyDenoised, both: bool) -> list[Values]:
-    """Of the estimates of the blocks that diffuse."""
-    errors = [answer.x.mean.double() - truth.x.mean.double()]
-    if not both:
-        return errors
+def _condition_error(answer: JointlyDenoised, truth: JointlyDenoised) -> Values:
     if answer.y is None or truth.y is None:
         raise InputError(
             "denoiser: does not estimate the condition, which diffuses under this estimator; give "
             "a model that predicts both, or a 'cde' estimator"
         )
-    return [*errors, answer.y.double() - truth.y.double()]
+    return answer.y.double() - truth.y.double()
 
 
 def _cost(schedule: Schedule, weighting: Weighting, t: Scalars, error: Values) -> Scalars:

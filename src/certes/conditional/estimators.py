@@ -173,5 +173,14 @@ def estimator_from_config(config: Mapping[str, Any]) -> Estimator:
         schedule_from_config(config["x"]),
         schedule_from_config(config["y"]),
         weighting_named(config["weighting"]),
-        None if curriculum is None else Curriculum(**curriculum),
+        None if curriculum is None else _curriculum(curriculum),
     )
+
+
+def _curriculum(config: Mapping[str, Any]) -> Curriculum:
+    try:
+        return Curriculum(**config)
+    except TypeError as error:
+        raise InputError(
+            f"curriculum: fields {sorted(config)}; give start, target, steps"
+        ) from error

@@ -65,6 +65,11 @@ class ConditionalModel(ConditionalDenoiser):
         return self.denoiser(x, sigma_x, y, sigma_y)
 
     @property
+    def summary(self) -> str:
+        """What it does, in words."""
+        return summary_of(self.task, self.estimator)
+
+    @property
     def device(self) -> torch.device | None:
         """Where it computes; ``None``: where its pictures are."""
         denoiser = self.denoiser
@@ -133,6 +138,19 @@ def digest_of(
     reading = _reading(denoiser, task, estimator)
     description = {"config": denoiser.net.config.differences(), **reading}
     return digest(description, dict(denoiser.net.state_dict()))
+
+
+def summary_of(task: ConditionalTask, estimator: Estimator) -> str:
+    """Task and estimator in words, for model cards."""
+    if not estimator.predicts_y:
+        name = "CDE: conditions without noise"
+    elif estimator.curriculum is not None:
+        name = "VS-CMDE: conditions that slowed down in training"
+    elif estimator.y == estimator.x:
+        name = "CDiffE: conditions as noisy as pictures"
+    else:
+        name = "CMDE: conditions noisy at a speed of their own"
+    return f"{task.kind}, by {name}"
 
 
 def _reading(

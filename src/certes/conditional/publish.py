@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from certes.conditional.model import save_conditional
+from certes.conditional.model import save_conditional, summary_of
 from certes.conditional.recipe import Conditional
 from certes.networks.conditional import ConditionalNetworkDenoiser
 
@@ -22,4 +22,5 @@ def publish_conditional(
         card: ``name``, training data, licence and whatever else is known.
     """
     last = recipe.estimator.at(recipe.config.steps)
-    save_conditional(folder, denoiser, recipe.task, last, card)
+    told = {**card, "summary": summary_of(recipe.task, last)}
+    save_conditional(folder, denoiser, recipe.task, last, told)

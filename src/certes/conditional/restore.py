@@ -27,9 +27,12 @@ from certes.restoration.operators import Denoise
 from certes.restoration.operators.base import as_tensor
 from certes.restoration.restore import stream_names, suitable_batch
 
-SOLVER: SolverName = "unipc"
-"""Third order in the log-SNR, deterministic: the nearest to the posterior at 15 to 20 calls."""
+SOLVER: SolverName = "unipc_3"
+"""Deterministic, of order four in the log-SNR: the nearest to the posterior at 15 to 20 calls."""
+STEPS = 20
 POLICY = "fresh"
+GIVEN = "given"
+"""How the operators of conditional models' calibration cards begin."""
 
 
 def restore_given(
@@ -118,7 +121,7 @@ def condition_label(model: ConditionalModel) -> str:
     """The task in words, with its parameters."""
     config = model.task.to_config()
     kind = config.pop("kind")
-    return f"given {kind} {json.dumps(config, sort_keys=True)}"
+    return f"{GIVEN} {kind} {json.dumps(config, sort_keys=True)}"
 
 
 def _chain(sampler: str | None, steps: int) -> ReverseChain:

@@ -66,9 +66,16 @@ class Measured(ConditionalTask):
 
     Args:
         noise: standard deviation of the measurement noise, image units.
+
+    Raises:
+        InputError: if that is negative.
     """
 
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.noise >= 0:
+            raise InputError(f"noise: {self.noise}; give a standard deviation, 0 or more")
 
     @abstractmethod
     def operator(self, shape: Shape, generator: torch.Generator) -> Operator:
@@ -123,11 +130,19 @@ class Inpainting(Measured):
         share: of the pixels in the hole.
         mask: whether the network is shown, as a channel more, which pixels are known (the authors
             do not; it then has to tell holes from black).
+
+    Raises:
+        InputError: for a share outside (0, 1).
     """
 
     kind: ClassVar[str] = "inpaint"
     share: float = 0.25
     mask: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.share < 1:
+            raise InputError(f"share: {self.share}; give a share of the pixels, in (0, 1)")
 
     def channels(self, picture: int) -> int:
         return picture + self.mask
@@ -155,6 +170,11 @@ class Inpainting(Measured):
         """A hole in each of ``count`` masks."""
         _, height, width = shape
         side = int(math.sqrt(self.share * height * width))
+        if side > min(height, width):
+            raise InputError(
+                f"share: {self.share} of {height} x {width} pixels is a square of {side} a side; "
+                "give a smaller share, or pictures that are nearer to squares"
+            )
         device = generator.device
         top, left = (
             torch.randint(size - side + 1, (count, 1, 1), generator=generator, device=device)

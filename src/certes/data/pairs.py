@@ -121,6 +121,17 @@ def load_celeba(
     return _all(partial(_read_face, side=side, crop=crop), find_pictures([folder]), advance)
 
 
+def read_labels(path: str | Path) -> Integer[Tensor, "h w"]:
+    """The numbers in a grey picture of 8 or 16 bit, such as those of instances.
+
+    Raises: InputError for a picture of colours or floats, and as `read_picture`.
+    """
+    picture = read_picture(path)
+    if len(picture.pixels) != 1 or picture.dtype == "float32":
+        raise InputError(f"{path}: labels are whole numbers in a grey picture of 8 or 16 bit")
+    return (picture.pixels[0] * FULL_SCALE[picture.dtype]).round().int()
+
+
 def label_channels(labels: Integer[Tensor, "h w"]) -> UInt8[Tensor, "2 h w"]:
     """What a drawing of numbered instances shows: where they are, and where each ends.
 
@@ -175,20 +186,13 @@ def _by_stem(folder: str | Path) -> dict[str, Path]:
 def _read_pair(paths: tuple[Path, Path], labels: bool) -> Stack:
     x_path, y_path = paths
     x = _read_8bit(x_path)
-    y = label_channels(_read_labels(y_path)) if labels else _read_8bit(y_path)
+    y = label_channels(read_labels(y_path)) if labels else _read_8bit(y_path)
     if x.shape[1:] != y.shape[1:]:
         raise InputError(
             f"{y_path}: {y.shape[2]} x {y.shape[1]} pixels, but {x_path} has {x.shape[2]} x "
             f"{x.shape[1]}: the pictures of a pair are of one size"
         )
     return torch.cat([x, y])
-
-
-def _read_labels(path: Path) -> Integer[Tensor, "h w"]:
-    picture = read_picture(path)
-    if len(picture.pixels) != 1 or picture.dtype == "float32":
-        raise InputError(f"{path}: labels are whole numbers in a grey picture of 8 or 16 bit")
-    return (picture.pixels[0] * FULL_SCALE[picture.dtype]).round().int()
 
 
 def _read_halves(path: Path, side: int | None) -> Stack:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Real, UInt8
 from torch import Tensor
 
 from certes.data.pictures import find_pictures, read_picture
@@ -109,10 +109,19 @@ def load_folder(
     return pictures
 
 
+def to_grey(picture: UInt8[Tensor, "c h w"]) -> UInt8[Tensor, "c2 h w"]:
+    """The luminance of an RGB picture (ITU-R BT.601), at 8 bit; others as they are."""
+    return _luminance(picture).round().to(torch.uint8) if len(picture) == 3 else picture
+
+
+def _luminance(pixels: Real[Tensor, "3 h w"]) -> Float[Tensor, "1 h w"]:
+    return (_LUMINANCE[:, None, None] * pixels).sum(0, keepdim=True)
+
+
 def _read_8bit(path: Path, grey: bool) -> UInt8[Tensor, "c h w"]:
     pixels = read_picture(path).pixels
     if grey and len(pixels) == 3:
-        pixels = (_LUMINANCE[:, None, None] * pixels).sum(0, keepdim=True)
+        pixels = _luminance(pixels)
     return (pixels * 255).round().to(torch.uint8)
 
 

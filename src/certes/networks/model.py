@@ -263,11 +263,14 @@ def locate(source: str | Path) -> tuple[Path, Path | None]:
 
 def _read_certes(folder: Path, weights: Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     card = read_json(folder / CARD)
+    if card.get("kind", KIND) != KIND:
+        raise ModelError(
+            f"model {folder}: {card['kind']} models answer nothing but conditions of their own "
+            f"(certes restore, evaluate, calibrate); an {KIND} one is wanted here: give another"
+        )
     missing = [key for key in _ASKED if key not in card]
     if missing:
         raise ModelError(f"model {folder}: {CARD} does not say {', '.join(missing)}")
-    if card["kind"] != KIND:
-        raise ModelError(f"model {folder}: kind {card['kind']!r}; an {KIND!r} one is wanted here")
     denoiser = NetworkDenoiser(
         read_network(read_json(folder / CONFIG), weights, read_tensors(weights)),
         schedule_from_config(card["schedule"]),

@@ -12,13 +12,14 @@ from certes.apps.console import say, show_json
 
 
 def calibrate(
-    task: options.Task,
     data: options.Data,
     out: Annotated[
         Path,
         typer.Option("--out", metavar="CARD", show_default=False, help="The card to write (JSON)."),
     ],
     model: options.Model = "nuclei",
+    task: options.AskedTask = None,
+    conditions: options.Conditions = None,
     noise: options.NoiseLevel = None,
     factor: options.Factor = None,
     kernel: options.Kernel = None,
@@ -40,7 +41,8 @@ def calibrate(
     samples: options.Samples = 16,
     steps: options.Steps = 20,
     sampler: options.Sampler = None,
-    colours: options.Colours = options.ColoursName.OPPONENT,
+    policy: options.Policy = None,
+    colours: options.Colours = None,
     seed: options.Seed = 0,
     device: options.Device = None,
     as_json: options.Json = False,
@@ -49,14 +51,16 @@ def calibrate(
 
     The pictures must be independent, like those to be restored, and must not have served to train
     or choose the model. A card holds for this model, task, noise, samples, steps and alpha only.
-    A colour picture restored by a grey model counts as one group of three.
+    A colour picture restored by a grey model counts as one group of three. A conditional model is
+    given what its training made of pictures, or --conditions.
     """
     from certes.apps.jobs.calibrate import CardOptions, calibrate_model
 
     card = calibrate_model(
-        options.TaskOptions(task, factor, kernel, mask, missing, ratio, quality),
-        noise,
-        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device, colours),
+        options.Asked(task, factor, kernel, mask, missing, ratio, quality, noise, conditions),
+        options.SamplingOptions(
+            model, samples, steps, alpha, seed, sampler, device, colours, policy
+        ),
         CardOptions(delta, str(rule), str(family)),
         data,
         crop,

@@ -10,10 +10,11 @@ from certes.apps.console import number, say, show_json, show_table
 
 
 def evaluate(
-    task: options.Task,
     data: options.Data,
     out: options.Out,
     model: options.Model = "nuclei",
+    task: options.AskedTask = None,
+    conditions: options.Conditions = None,
     noise: options.NoiseLevel = None,
     factor: options.Factor = None,
     kernel: options.Kernel = None,
@@ -25,7 +26,8 @@ def evaluate(
     steps: options.Steps = 20,
     alpha: options.Alpha = 0.1,
     sampler: options.Sampler = None,
-    colours: options.Colours = options.ColoursName.OPPONENT,
+    policy: options.Policy = None,
+    colours: options.Colours = None,
     calibration: options.Card = None,
     crop: options.Crop = 128,
     seed: options.Seed = 0,
@@ -35,14 +37,16 @@ def evaluate(
     """Degrade and restore true pictures, and score the restorations and their intervals.
 
     Writes report.json (its settings.scores hold the table) and panels of the first pictures.
-    Risk is the share of pixels whose interval misses the truth.
+    Risk is the share of pixels whose interval misses the truth. A conditional model is given
+    what its training made of pictures, or --conditions.
     """
     from certes.apps.jobs.evaluate import evaluate_model
 
     report = evaluate_model(
-        options.TaskOptions(task, factor, kernel, mask, missing, ratio, quality),
-        noise,
-        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device, colours),
+        options.Asked(task, factor, kernel, mask, missing, ratio, quality, noise, conditions),
+        options.SamplingOptions(
+            model, samples, steps, alpha, seed, sampler, device, colours, policy
+        ),
         calibration,
         data,
         crop,
@@ -61,7 +65,8 @@ def _show(report: dict[str, Any], out: Path) -> None:
         ("intervals", "risk", "95 % interval", "mean width", "PSNR, dB", "SSIM"),
         [_row(kind, scores[kind]) for kind in kinds],
     )
-    say(f"PSNR of the degraded pictures: {number(scores['psnr_degraded'], 2)} dB")
+    if scores["psnr_degraded"] is not None:
+        say(f"PSNR of the degraded pictures: {number(scores['psnr_degraded'], 2)} dB")
     say(report["guarantee"] or options.NO_GUARANTEE)
     say(f"Results are in {out}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,10 +35,14 @@ def list_models(as_json: options.Json = False) -> None:
     elif not found:
         say("No model comes with this copy of certes; certes train makes one.")
     else:
-        columns = ("model", "channels", "trained on", "licence", "cards")
-        keys = ("name", "channels", "training_data", "licence")
-        rows = [(*(str(m[key]) for key in keys), str(len(m["cards"]))) for m in found]
-        show_table(columns, rows)
+        columns = ("model", "kind", "channels", "trained on", "licence", "cards")
+        show_table(columns, [_row(model) for model in found])
+
+
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
+    kind = model["kind"] if model["summary"] is None else f"{model['kind']}: {model['summary']}"
+    known = (str(model[key]) for key in ("channels", "training_data", "licence"))
+    return (model["name"], kind, *known, str(len(model["cards"])))
 
 
 @models.command("show", epilog="Example: certes models show nuclei")

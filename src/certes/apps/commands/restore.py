@@ -13,10 +13,10 @@ from certes.apps.console import number, say, show_json, show_table
 
 def restore(
     inputs: options.Inputs,
-    task: options.Task,
     out: options.Out,
+    task: options.AskedTask = None,
     model: options.Model = "nuclei",
-    noise: options.NoiseOrAuto = "auto",
+    noise: options.NoiseOrAuto = None,
     factor: options.Factor = None,
     kernel: options.Kernel = None,
     mask: options.Mask = None,
@@ -25,7 +25,8 @@ def restore(
     steps: options.Steps = 20,
     alpha: options.Alpha = 0.1,
     sampler: options.Sampler = None,
-    colours: options.Colours = options.ColoursName.OPPONENT,
+    policy: options.Policy = None,
+    colours: options.Colours = None,
     calibration: options.Card = None,
     truth: Annotated[
         Path | None,
@@ -48,13 +49,19 @@ def restore(
     super-resolve the input is the small picture. A blur that is not symmetric (motion, a picture of
     a kernel) is undone with the border that it reached into left unknown. Pictures of any size are
     restored in bounded memory.
+
+    A conditional model is given what it was trained on: noisy or small pictures, pictures with
+    holes and their --mask, line drawings, pictures that number the objects (labels), or the other
+    half of its pairs. It takes no --noise and no other option of a task, and sees pictures whole,
+    best at the size that it was trained on.
     """
     from certes.apps.jobs.restore import plan_restoration
 
     job = plan_restoration(
-        options.TaskOptions(task, factor, kernel, mask, quality=quality),
-        noise,
-        options.SamplingOptions(model, samples, steps, alpha, seed, sampler, device, colours),
+        options.Asked(task, factor, kernel, mask, quality=quality, noise=noise),
+        options.SamplingOptions(
+            model, samples, steps, alpha, seed, sampler, device, colours, policy
+        ),
         calibration,
         out,
     )

@@ -10,6 +10,18 @@ import typer
 from certes.apps import options
 from certes.apps.console import say, show_json
 
+CONDITIONAL_TASKS = (
+    "edges",
+    "super-resolve",
+    "inpaint",
+    "labels",
+    "denoise",
+    "celebahq-inpaint",
+    "celebahq-super-resolve",
+    "edges2shoes",
+)
+ESTIMATORS = ("cde", "cdiffe", "cmde", "vs-cmde")
+
 
 def train(
     preset: Annotated[
@@ -17,8 +29,10 @@ def train(
         typer.Argument(
             metavar="PRESET|CONFIG",
             show_default=False,
-            help="nuclei, nuclei-large, cifar10-small, cifar10-fast, ddpm-cifar10, ddpm-256, "
-            "tiny (a trial of a minute), or a JSON file.",
+            help="Of pictures: nuclei, nuclei-large, cifar10-small, cifar10-fast, ddpm-cifar10, "
+            "ddpm-256, tiny (a trial of a minute). "
+            f"Conditional: TASK-ESTIMATOR, with the tasks {', '.join(CONDITIONAL_TASKS)} and the "
+            f"estimators {', '.join(ESTIMATORS)}, as edges-cmde; tiny-conditional. Or a JSON file.",
         ),
     ],
     data: Annotated[
@@ -27,10 +41,22 @@ def train(
             "--data",
             metavar="DIR",
             show_default=False,
-            help="Folder of training pictures, all grey or all RGB.",
+            help="Folder of training pictures, all grey or all RGB; or of sheets (train-00.webp, "
+            "..., train-labels.npy); or, of pairs without --conditions, of pictures whose left "
+            "half is the condition.",
         ),
     ],
     out: options.Out,
+    conditions: Annotated[
+        Path | None,
+        typer.Option(
+            "--conditions",
+            metavar="DIR",
+            show_default=False,
+            help="labels, pairs: a picture of the same name for each in --data (labels: that "
+            "numbers the objects, 0 is background).",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
     ] = False,
@@ -48,11 +74,14 @@ def train(
 
     Writes checkpoints, logs (TensorBoard) and sample grids into --out, and the finished model with
     its measured residual spectrum into the folder OUT/model: certes restore --model OUT/model.
+    Conditional models learn one task, whose conditions are made from the pictures or come with
+    them, and need no spectrum.
+
     A run that was stopped goes on with --resume as if it had never been.
     """
     from certes.apps.jobs.train import train_model
 
-    result = train_model(preset, data, out, resume, name, licence)
+    result = train_model(preset, data, conditions, out, resume, name, licence)
     if as_json:
         show_json(result)
     else:

@@ -35,6 +35,7 @@ def verify(
         ),
     ] = None,
     model: options.Model = "nuclei",
+    conditions: options.Conditions = None,
     crop: options.Crop = 128,
     seed: options.Seed = 0,
     device: options.Device = None,
@@ -51,7 +52,8 @@ def verify(
     if card is None:
         result = _synthetic(trials, seed, as_json)
     else:
-        result = _held_out(card, data, options.HeldOutOptions(model, crop, seed, device), as_json)
+        held_out = options.HeldOutOptions(model, crop, seed, device, conditions)
+        result = _held_out(card, data, held_out, as_json)
     if as_json:
         show_json(result)
     if not result["holds"]:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from certes.apps.experiment import Experiment, gathered, read_truths
-from certes.apps.options import SamplingOptions, TaskOptions
-from certes.apps.restorer import load_restorer
-from certes.apps.tasks import make_task, noise_level
+from certes.apps.experiment import gathered
+from certes.apps.measuring import plan_experiment
+from certes.apps.options import Asked, SamplingOptions
 from certes.errors import InputError
 from certes.intervals.bounds import Bounds
 from certes.intervals.calibration import calibrate
@@ -27,15 +26,14 @@ class CardOptions:
 
 
 def calibrate_model(
-    task: TaskOptions,
-    noise: float | None,
+    asked: Asked,
     sampling: SamplingOptions,
     card: CardOptions,
     data: Path,
     crop: int,
     out: Path,
 ) -> Calibration:
-    """Degrade and restore every picture in `data`, calibrate, save the card.
+    """Measure and restore every picture in `data`, calibrate, save the card.
 
     Raises: CertesError for senseless settings, a picture that cannot be used (all must be: leaving
         some out would be a choice), or too few pictures.
@@ -44,12 +42,10 @@ def calibrate_model(
         raise InputError(
             f"out: {out} is a folder; give the name of the card to write, as card.json"
         )
-    made = make_task(task, sampling.seed)
-    level = noise_level(made, noise)
-    pictures = read_truths(data, crop)
+    experiment = plan_experiment(asked, sampling)
+    pictures = experiment.measuring.read(data, crop)
     _rehearse(len(pictures), sampling, card)
-    restorer = load_restorer(sampling)
-    trials = list(Experiment(made, level, restorer, sampling.seed).run(pictures))
+    trials = list(experiment.run(pictures))
     bounds, truth = gathered(trials)
     groups = [i for i, trial in enumerate(trials) for _ in trial.truth]
     result = calibrate(

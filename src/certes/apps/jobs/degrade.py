@@ -9,7 +9,7 @@ from typing import Any
 
 from certes import __version__
 from certes.apps.console import complain_about
-from certes.apps.experiment import degraded
+from certes.apps.measuring import degraded
 from certes.apps.options import TaskOptions
 from certes.apps.outputs import all_or_nothing, named_pictures
 from certes.apps.tasks import Task, make_task, noise_level

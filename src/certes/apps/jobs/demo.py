@@ -8,6 +8,7 @@ from typing import Any
 from certes.apps.cards import find_card
 from certes.apps.experiment import Experiment, centre
 from certes.apps.jobs.evaluate import Evaluation
+from certes.apps.measuring import ByOperator
 from certes.apps.options import SamplingOptions, TaskName, TaskOptions
 from certes.apps.restorer import load_restorer
 from certes.apps.tasks import make_task, noise_level
@@ -30,10 +31,8 @@ def run_demo(sampling: SamplingOptions, crop: int, out: Path) -> dict[str, dict[
     reports: dict[str, dict[str, Any]] = {}
     for name in _TOUR:
         task = make_task(TaskOptions(name), sampling.seed)
-        noise = noise_level(task, None)
-        card = find_card(
-            None, sampling.model, restorer.provenance(task.operator(task.nominal, 0), noise)
-        )
-        experiment = Experiment(task, noise, restorer, sampling.seed)
+        measuring = ByOperator(task, noise_level(task, None), sampling.seed)
+        card = find_card(None, sampling.model, restorer.provenance(measuring.nominal))
+        experiment = Experiment(measuring, restorer)
         reports[name] = Evaluation(experiment, card).run(pictures, out / name)
     return reports

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from certes import __version__
 from certes.apps.cards import find_card
 from certes.apps.console import progress
-from certes.apps.experiment import Experiment, Trial, gathered, read_truths
-from certes.apps.options import SamplingOptions, TaskOptions
-from certes.apps.outputs import all_or_nothing, save_report, seen
-from certes.apps.restorer import load_restorer
-from certes.apps.tasks import make_task, noise_level
+from certes.apps.experiment import Experiment, Trial, gathered
+from certes.apps.measuring import plan_experiment
+from certes.apps.options import Asked, SamplingOptions
+from certes.apps.outputs import all_or_nothing, save_report
 from certes.data.pictures import Picture
 from certes.evaluation.metrics import psnr
 from certes.evaluation.panels import restoration_panel
@@ -26,7 +23,6 @@ from certes.evaluation.report import ImageReport, Report
 from certes.intervals.bounds import Bounds
 from certes.intervals.cards import Calibration
 from certes.intervals.metrics import evaluate
-from certes.restoration.operators import LinearOperator
 
 _PANELS = 4
 
@@ -35,7 +31,7 @@ _PANELS = 4
 class Evaluation:
     """An experiment and the card that its intervals are judged with."""
 
-    experiment: Experiment
+    experiment: Experiment[Any]
     card: Calibration | None
 
     def run(self, pictures: Sequence[Picture], out: Path) -> dict[str, Any]:
@@ -63,9 +59,9 @@ class Evaluation:
         with all_or_nothing(out) as folder:
             restoration_panel(
                 folder / f"{trial.name}.panel.png",
-                seen(trial.y, trial.operator)[0],
+                trial.origin.seen(trial.y)[0],
                 bounds,
-                title=f"{trial.name}: {self.experiment.task.name}",
+                title=f"{trial.name}: {self.experiment.measuring.name}",
                 truth=trial.truth[0],
                 nominal=1 - self.experiment.restorer.alpha,
                 guarantee=bounds.guarantee,
@@ -73,17 +69,18 @@ class Evaluation:
 
     def _report(self, trials: Sequence[Trial], scores: dict[str, Any]) -> Report:
         experiment, card = self.experiment, self.card
+        nominal = experiment.measuring.nominal
         return Report(
             version=__version__,
             model=experiment.restorer.model.name,
-            task=experiment.task.name,
-            noise=experiment.noise,
+            task=experiment.measuring.name,
+            noise=nominal.level,
             alpha=experiment.restorer.alpha,
             delta=None if card is None else card.delta,
             guarantee=None if card is None else card.guarantee,
             images=[self._image(trial) for trial in trials],
             settings={
-                "operator": experiment.task.label,
+                "operator": nominal.label,
                 **experiment.restorer.settings(),
                 "scores": scores,
             },
@@ -102,8 +99,7 @@ class Evaluation:
 
 
 def evaluate_model(
-    task: TaskOptions,
-    noise: float | None,
+    asked: Asked,
     sampling: SamplingOptions,
     card: Path | None,
     data: Path,
@@ -115,23 +111,19 @@ def evaluate_model(
     Raises: CertesError for senseless settings, a card that does not hold for them, or a picture
         that cannot be used.
     """
-    made = make_task(task, sampling.seed)
-    level = noise_level(made, noise)
-    pictures = read_truths(data, crop)
-    restorer = load_restorer(sampling)
-    wanted = restorer.provenance(made.operator(made.nominal, 0), level)
+    experiment = plan_experiment(asked, sampling)
+    wanted = experiment.restorer.provenance(experiment.measuring.nominal)
     found = find_card(card, sampling.model, wanted)
-    return Evaluation(Experiment(made, level, restorer, sampling.seed), found).run(pictures, out)
+    return Evaluation(experiment, found).run(experiment.measuring.read(data, crop), out)
 
 
 def _psnr_degraded(trials: Sequence[Trial]) -> float | None:
-    """Of what was measured, brought to full size where it is smaller; None if it is perfect."""
-    mean = float(torch.cat([psnr(_full_size(t), t.truth) for t in trials]).mean())
+    """Of what was measured, at full size; None if it is perfect, or no picture."""
+    values: list[torch.Tensor] = []
+    for trial in trials:
+        picture = trial.origin.degraded(trial.y)
+        if picture is None:
+            return None
+        values.append(psnr(picture, trial.truth))
+    mean = float(torch.cat(values).mean())
     return mean if mean < float("inf") else None
-
-
-def _full_size(trial: Trial) -> Float[Tensor, "1 c h w"]:
-    H = trial.operator
-    if trial.y.shape != trial.truth.shape and isinstance(H, LinearOperator):
-        return H.pinv(trial.y)
-    return trial.y

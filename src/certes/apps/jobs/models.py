@@ -8,15 +8,19 @@ from typing import Any
 import torch
 
 from certes import __version__
+from certes.apps.asking import is_conditional
 from certes.apps.cards import shipped_cards
 from certes.apps.console import progress
+from certes.conditional.model import KIND, load_conditional
 from certes.data.patches import PatchDataset, load_folder
 from certes.data.pictures import find_pictures
 from certes.diffusion.rates import RateCurve
 from certes.errors import InputError
+from certes.networks.conditional import ConditionalNetworkDenoiser
 from certes.networks.export import save_diffusers
 from certes.networks.files import read_json
 from certes.networks.model import BUNDLED, CARD, bundled_models, digest_of, load, reading
+from certes.networks.unet import UNet
 from certes.training.publish import publish
 
 # Side of the patches for a fully convolutional network that does not say its own.
@@ -38,17 +42,8 @@ def describe(source: str) -> dict[str, Any]:
 
     Raises: ModelError if there is no such model, or it cannot be read.
     """
-    model = load(source, "cpu")
-    known = {
-        "name": model.name,
-        "hash": model.hash,
-        "channels": model.channels,
-        "parameters": sum(weights.numel() for weights in model.denoiser.net.parameters()),
-        **reading(model.denoiser),
-        "head": model.denoiser.head,
-        "rates": None if model.rates is None else _summary(model.rates),
-    }
-    more = {key: value for key, value in model.card.items() if key not in known}
+    known, card = _conditional(source) if is_conditional(source) else _unconditional(source)
+    more = {key: value for key, value in card.items() if key not in known}
     return {**known, **more, "cards": _cards(source)}
 
 
@@ -95,6 +90,43 @@ def measure(source: str, data: Path, out: Path, licence: str, device: str | None
     }
 
 
+def _unconditional(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of a model of pictures, and its card."""
+    model = load(source, "cpu")
+    known = {
+        "name": model.name,
+        "hash": model.hash,
+        "channels": model.channels,
+        "parameters": _parameters(model.denoiser.net),
+        **reading(model.denoiser),
+        "head": model.denoiser.head,
+        "rates": None if model.rates is None else _summary(model.rates),
+    }
+    return known, model.card
+
+
+def _conditional(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of a conditional model, and its card, which says how it reads conditions."""
+    model = load_conditional(source, "cpu")
+    denoiser = model.denoiser
+    assert isinstance(denoiser, ConditionalNetworkDenoiser)  # loaded models are networks
+    known = {
+        "name": model.name,
+        "hash": model.hash,
+        "kind": KIND,
+        "summary": model.summary,
+        "task": model.task.to_config(),
+        "estimator": model.estimator.to_config(),
+        "channels": model.channels,
+        "parameters": _parameters(denoiser.net),
+    }
+    return known, model.card
+
+
+def _parameters(net: UNet) -> int:
+    return sum(weights.numel() for weights in net.parameters())
+
+
 def _summary(rates: RateCurve) -> dict[str, Any]:
     """Bits per value that a chain spends down to some noise levels, and for all of a picture."""
     bits = {str(level): round(float(rates.rate(level)), 4) for level in _TOLD}
@@ -106,7 +138,8 @@ def _summary(rates: RateCurve) -> dict[str, Any]:
 def _brief(name: str) -> dict[str, Any]:
     card = read_json(BUNDLED / name / CARD)
     known = {key: card.get(key, "unknown") for key in ("channels", "training_data", "licence")}
-    return {"name": name, **known, "cards": _cards(name)}
+    kind = {"kind": card.get("kind", "unknown"), "summary": card.get("summary")}
+    return {"name": name, **kind, **known, "cards": _cards(name)}
 
 
 def _cards(source: str) -> list[dict[str, Any]]:

@@ -5,41 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from jaxtyping import Float
 from torch import Tensor
 
 from certes import __version__
+from certes.apps.asking import is_conditional, task_options
 from certes.apps.cards import find_card
+from certes.apps.conditions import ConditionReader
 from certes.apps.console import Advance, complain_about, progress
-from certes.apps.options import SamplingOptions, TaskName, TaskOptions
-from certes.apps.outputs import all_or_nothing, framed, named_pictures, save_report, seen
-from certes.apps.restorer import Restorer, load_restorer
-from certes.apps.sources import Reader, Source, check_noise
+from certes.apps.measurements import AUTOMATIC, MeasurementReader
+from certes.apps.options import Asked, SamplingOptions
+from certes.apps.origins import Given, Measured
+from certes.apps.outputs import all_or_nothing, named_pictures, save_report
+from certes.apps.restorer import AnyOrigin, Restorer, load_condition_restorer, load_restorer
+from certes.apps.sources import Reader, Source
 from certes.apps.truths import Truths, find_truths, fitting
 from certes.data.pictures import write_picture, write_tiff_stack
-from certes.errors import CertesError, InputError
+from certes.errors import CertesError
 from certes.evaluation.metrics import psnr
 from certes.evaluation.panels import restoration_panel
 from certes.evaluation.report import Failure, ImageReport, Report
 from certes.intervals.bounds import Bounds
 from certes.intervals.cards import Calibration
-from certes.restoration.request import operator_label, typical_level
 
 
 @dataclass(frozen=True)
 class Done:
-    """A picture that has been restored: what was measured, and with which noise level."""
+    """A picture that has been restored: from what, and with which noise level."""
 
     image: ImageReport
-    noise: float
-    operator: str
+    noise: float | None
+    origin: str
     guarantee: str | None
 
 
 @dataclass(frozen=True)
-class RestoreJob:
+class RestoreJob(Generic[AnyOrigin]):
     """Restore pictures one by one.
 
     Args:
@@ -50,8 +53,8 @@ class RestoreJob:
         out: folder for the results.
     """
 
-    reader: Reader
-    restorer: Restorer
+    reader: Reader[AnyOrigin]
+    restorer: Restorer[Any, AnyOrigin]
     card: Calibration | None
     insist: bool
     out: Path
@@ -80,13 +83,12 @@ class RestoreJob:
         source = self.reader(path)
         truth = truths(source.picture.name)
         true_pixels = None if truth is None else fitting(truth, source)
-        restoration = self.restorer(source.y, source.operator, source.noise, advance)
-        bounds = framed(self._calibrated(restoration.bounds), source.operator)
+        restoration = self.restorer(source.y, source.origin, advance)
+        bounds = source.origin.framed(self._calibrated(restoration.bounds))
         self._save(source, bounds, true_pixels)
         name = source.picture.name
         image = _measured(name, bounds, true_pixels, restoration.seconds, restoration.nfe)
-        label = operator_label(source.operator)
-        return Done(image, typical_level(source.noise), label, bounds.guarantee)
+        return Done(image, source.origin.level, source.origin.label, bounds.guarantee)
 
     def _calibrated(self, bounds: Bounds) -> Bounds:
         """With the guarantee, if there is a card; one that came with the model may not hold."""
@@ -94,7 +96,9 @@ class RestoreJob:
             return bounds
         return self.card(bounds)
 
-    def _save(self, source: Source, bounds: Bounds, truth: Float[Tensor, "c h w"] | None) -> None:
+    def _save(
+        self, source: Source[AnyOrigin], bounds: Bounds, truth: Float[Tensor, "c h w"] | None
+    ) -> None:
         picture = source.picture
         pages = {"lower": bounds.lower, "estimate": bounds.estimate, "upper": bounds.upper}
         with all_or_nothing(self.out) as folder:
@@ -104,9 +108,9 @@ class RestoreJob:
             write_tiff_stack(folder / f"{picture.name}.intervals.tif", stack)
             restoration_panel(
                 folder / f"{picture.name}.panel.png",
-                seen(source.y, source.operator)[0],
+                source.origin.seen(source.y)[0],
                 bounds,
-                title=f"{picture.name}: {self.reader.options.name}",
+                title=f"{picture.name}: {self.reader.name}",
                 truth=truth,
                 nominal=1 - self.restorer.alpha,
                 guarantee=bounds.guarantee,
@@ -120,16 +124,16 @@ class RestoreJob:
         return Report(
             version=__version__,
             model=self.restorer.model.name,
-            task=self.reader.options.name,
-            noise=next(iter(levels.values())) if one_level else self.reader.fixed_noise(),
+            task=self.reader.name,
+            noise=next(iter(levels.values())) if one_level else self.reader.noise,
             alpha=self.restorer.alpha,
             delta=None if guarantee is None or self.card is None else self.card.delta,
             guarantee=guarantee,
             images=[d.image for d in done],
             failures=failures,
             settings={
-                "operators": {d.image.name: d.operator for d in done},
-                "noise_estimated": self.reader.fixed_noise() is None,
+                "operators": {d.image.name: d.origin for d in done},
+                "noise_estimated": self.reader.estimates_noise,
                 "noise_levels": levels,
                 "without_guarantee": [d.image.name for d in done if d.guarantee is None],
                 **self.restorer.settings(),
@@ -138,24 +142,43 @@ class RestoreJob:
 
 
 def plan_restoration(
-    task: TaskOptions, noise: str, sampling: SamplingOptions, card: Path | None, out: Path
-) -> RestoreJob:
+    asked: Asked, sampling: SamplingOptions, card: Path | None, out: Path
+) -> RestoreJob[Any]:
     """Check all that can be checked before a picture is looked at.
 
     Raises: CertesError for settings that no picture could be restored with.
     """
-    if task.name is TaskName.INPAINT and task.mask is None:
-        raise InputError(
-            "mask: --task inpaint needs --mask PNG, white where pixels are known, black elsewhere"
-        )
-    reader = Reader(task, noise)
-    made = reader.fixed_task()
-    check_noise(reader, made)
-    restorer = load_restorer(sampling)
-    level = reader.fixed_noise()
-    known = None if made is None or level is None else (made.operator(made.nominal, 0), level)
-    wanted = None if known is None else restorer.provenance(*known)
-    found = find_card(card, sampling.model, wanted)
+    if is_conditional(sampling.model):
+        return _job(*_given(asked, sampling), sampling.model, card, out)
+    return _job(*_measurements(asked, sampling), sampling.model, card, out)
+
+
+def _measurements(
+    asked: Asked, sampling: SamplingOptions
+) -> tuple[Reader[Measured], Restorer[Any, Measured]]:
+    noise = AUTOMATIC if asked.noise is None else str(asked.noise)
+    reader = MeasurementReader(task_options(asked, sampling.model), noise)
+    reader.check()
+    return reader, load_restorer(sampling)
+
+
+def _given(asked: Asked, sampling: SamplingOptions) -> tuple[Reader[Given], Restorer[Any, Given]]:
+    restorer = load_condition_restorer(sampling)
+    reader = ConditionReader(restorer.model, asked.mask)
+    reader.check(asked, sampling)
+    return reader, restorer
+
+
+def _job(
+    reader: Reader[AnyOrigin],
+    restorer: Restorer[Any, AnyOrigin],
+    source: str,
+    card: Path | None,
+    out: Path,
+) -> RestoreJob[AnyOrigin]:
+    nominal = reader.nominal()
+    wanted = None if nominal is None else restorer.provenance(nominal)
+    found = find_card(card, source, wanted)
     return RestoreJob(reader, restorer, found, card is not None, out)
 
 

@@ -9,29 +9,36 @@ from typing import Any
 
 from certes import __version__
 from certes.apps.console import progress
-from certes.data.patches import PatchDataset, load_folder
-from certes.data.pictures import find_pictures
-from certes.errors import InputError
+from certes.apps.training_data import check_folders, read_patches
+from certes.conditional.config import ConditionalConfig
+from certes.conditional.presets import load_conditional_config
+from certes.conditional.publish import publish_conditional
+from certes.conditional.recipe import Conditional
+from certes.data.patches import PatchDataset
 from certes.training.loop import Run
 from certes.training.presets import load_config
 from certes.training.publish import publish
+from certes.training.recipe import Denoises, Recipe
 from certes.training.unconditional import Unconditional
 
 
 def train_model(
-    preset: str, data: Path, out: Path, resume: bool, name: str | None, licence: str
+    preset: str,
+    data: Path,
+    conditions: Path | None,
+    out: Path,
+    resume: bool,
+    name: str | None,
+    licence: str,
 ) -> dict[str, Any]:
-    """Train, measure the network's errors on training patches, save the model folder.
+    """Train, measure what samplers need to know, save the model folder.
 
     Raises: InputError for an unknown preset or unfit pictures, ModelError for a folder that holds
         another run.
     """
-    config = load_config(preset)
-    if not data.is_dir():
-        raise InputError(f"data: {data} is no folder; give a folder of training pictures")
-    with progress("reading pictures", len(find_pictures([data]))) as advance:
-        pictures = load_folder(data, advance, grey=config.unet().in_channels == 1)
-    patches = PatchDataset(pictures, config.patch, config.busy, symmetries=config.symmetries)
+    config = load_conditional_config(preset) or load_config(preset)
+    check_folders(data=data, conditions=conditions)
+    patches = read_patches(config, data, conditions)
     card = {
         "name": name or Path(preset).stem,
         "training_data": data.resolve().name,
@@ -42,11 +49,26 @@ def train_model(
         "version": __version__,
         "training": config.to_dict(),
     }
+    folder = out / "model"
+    if isinstance(config, ConditionalConfig):
+        recipe = Conditional(config)
+        conditional = _trained(recipe, patches, out, resume)
+        if conditional is not None:
+            publish_conditional(recipe, conditional, folder, card)
+    else:
+        denoiser = _trained(Unconditional(config), patches, out, resume)
+        if denoiser is not None:
+            with progress("measuring the network's errors", None):
+                publish(denoiser, patches, folder, card)
+    return {**card, "folder": str(folder)}
+
+
+def _trained(
+    recipe: Recipe[Denoises], patches: PatchDataset, out: Path, resume: bool
+) -> Denoises | None:
+    """The denoiser; None on a process that is not the one to save it."""
     # The loop draws its progress on stdout, which is the result's.
     with redirect_stdout(sys.stderr):
-        run = Run(Unconditional(config), patches, out, resume)
+        run = Run(recipe, patches, out, resume)
         denoiser = run.train()
-    if run.accelerator.is_main_process:
-        with progress("measuring the network's errors", None):
-            publish(denoiser, patches, out / "model", card)
-    return {**card, "folder": str(out / "model")}
+    return denoiser if run.accelerator.is_main_process else None

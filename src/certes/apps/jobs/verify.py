@@ -6,12 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from certes.apps.asking import is_conditional, refuse_conditions
 from certes.apps.cards import check_card
 from certes.apps.console import progress
-from certes.apps.experiment import Experiment, gathered, read_truths
-from certes.apps.options import HeldOutOptions, SamplerName, SamplingOptions
+from certes.apps.experiment import Experiment, gathered
+from certes.apps.measuring import ByOperator, plan_experiment
+from certes.apps.options import Asked, HeldOutOptions, PolicyName, SamplerName, SamplingOptions
 from certes.apps.restorer import load_restorer
 from certes.apps.tasks import task_of_label
+from certes.conditional.restore import GIVEN
 from certes.errors import CalibrationError
 from certes.intervals.bounds import Provenance
 from certes.intervals.cards import Calibration
@@ -41,32 +44,49 @@ def verify_held_out(path: Path, data: Path, options: HeldOutOptions) -> dict[str
     made = card.provenance
     if made is None:
         raise CalibrationError(f"{path}: the card does not say what made its bounds")
-    sampling = _sampling(path, made, options)
-    restorer = load_restorer(sampling)
-    task, noise = task_of_label(made.operator, options.seed), made.noise or 0.0
-    check_card(card, restorer.provenance(task.operator(task.nominal, 0), noise))
-    experiment = Experiment(task, noise, restorer, options.seed)
-    bounds, truth = gathered(list(experiment.run(read_truths(data, options.crop))))
+    experiment = _experiment(path, made, options)
+    check_card(card, experiment.restorer.provenance(experiment.measuring.nominal))
+    pictures = experiment.measuring.read(data, options.crop)
+    bounds, truth = gathered(list(experiment.run(pictures)))
     result = verify_card(card, bounds, truth, options.seed)
     return {
         **asdict(result),
         "card": str(path),
         "operator": made.operator,
-        "noise": noise,
+        "noise": experiment.measuring.nominal.level,
         "verdict": result.verdict,
         "holds": result.verdict == "holds",
     }
 
 
+def _experiment(path: Path, made: Provenance, options: HeldOutOptions) -> Experiment[Any]:
+    """What the card was made for, once more."""
+    conditional = is_conditional(options.model)
+    if conditional != made.operator.startswith(f"{GIVEN} "):
+        raise CalibrationError(
+            f"{path}: made for {made.operator}, which is nothing that {options.model} does: give "
+            "the --model that the card was made with"
+        )
+    sampling = _sampling(path, made, options)
+    if conditional:
+        return plan_experiment(Asked(None, conditions=options.conditions), sampling)
+    refuse_conditions(options.conditions, options.model)
+    task = task_of_label(made.operator, options.seed)
+    measuring = ByOperator(task, made.noise or 0.0, options.seed)
+    return Experiment(measuring, load_restorer(sampling))
+
+
 def _sampling(path: Path, made: Provenance, options: HeldOutOptions) -> SamplingOptions:
     if made.samples is None or made.steps is None or made.alpha is None:
         raise CalibrationError(f"{path}: not a card of the samplers that this command can repeat")
+    sampler, _, policy = (made.sampler or SamplerName.PINNED).partition("/")
     return SamplingOptions(
         options.model,
         made.samples,
         made.steps,
         made.alpha,
         options.seed,
-        SamplerName(made.sampler or SamplerName.PINNED),
+        sampler,
         options.device,
+        policy=PolicyName(policy) if policy else None,
     )

@@ -78,6 +78,7 @@ SolverName = Literal[
     "probability_flow",
     "reverse_diffusion",
     "unipc",
+    "unipc_3",
 ]
 SOLVERS: dict[str, Callable[..., Iterator[State]]] = {
     "ancestral": ancestral,
@@ -90,6 +91,7 @@ SOLVERS: dict[str, Callable[..., Iterator[State]]] = {
     "probability_flow": _drawing_nothing(_flow),
     "reverse_diffusion": reverse_diffusion,
     "unipc": _drawing_nothing(unipc),
+    "unipc_3": _drawing_nothing(partial(unipc, order=3)),
 }
 """One network call for each step; two with ``heun`` (one in the last) and ``predictor_corrector``;
 with ``probability_flow`` as many as its tolerance needs, whatever the steps."""

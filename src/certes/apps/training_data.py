@@ -1,0 +1,99 @@
+"""Folders of training pictures, read as a run wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from certes.apps.console import Advance, progress
+from certes.conditional.config import ConditionalConfig
+from certes.conditional.tasks import Labels, Paired
+from certes.data.pairs import CELEBA_CROP, PairDataset, load_celeba, load_pairs, load_side_by_side
+from certes.data.patches import PatchDataset, load_folder, to_grey
+from certes.data.pictures import find_pictures
+from certes.data.sheets import read_sheets
+from certes.errors import InputError
+from certes.training.config import RunConfig
+
+_SPLIT = "train"
+
+Stack = UInt8[Tensor, "c h w"]
+
+
+def check_folders(**folders: Path | None) -> None:
+    """Refuse what is no folder.
+
+    Raises: InputError naming the option.
+    """
+    for name, folder in folders.items():
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{name}: {folder} is no folder; give a folder of training pictures")
+
+
+def read_patches(config: RunConfig, data: Path, conditions: Path | None) -> PatchDataset:
+    """The training patches of a run.
+
+    Raises: InputError for pictures that cannot be read, or be used by it.
+    """
+    if not isinstance(config, ConditionalConfig):
+        if conditions is not None:
+            raise InputError("conditions: this preset trains on pictures alone; leave them out")
+        load = partial(load_folder, grey=config.unet().in_channels == 1)
+        return _patches(config, _pictures(data, load))
+    task, (x, y) = config.made_task(), config.blocks()
+    if isinstance(task, Paired):
+        pairs = _read_pairs(config, data, conditions, labels=isinstance(task, Labels))
+        if x.channels == 1:
+            pairs = [_grey_x(stack, y.channels) for stack in pairs]
+        return PairDataset(pairs, x.channels, config.patch, config.busy, config.symmetries)
+    if conditions is not None:
+        raise InputError(
+            f"conditions: those of the task {task.kind!r} are made from the pictures; leave them "
+            "out"
+        )
+    pictures = _pictures(data, _loader(config))
+    return _patches(config, [to_grey(p) for p in pictures] if x.channels == 1 else pictures)
+
+
+def _patches(config: RunConfig, pictures: Sequence[Stack]) -> PatchDataset:
+    return PatchDataset(pictures, config.patch, config.busy, symmetries=config.symmetries)
+
+
+def _loader(config: ConditionalConfig) -> Callable[[Path, Advance], list[Stack]]:
+    if config.fit == "crop":
+        return load_folder
+    crop = CELEBA_CROP if config.fit == "celeba" else None
+    return lambda folder, advance: load_celeba(folder, config.patch, crop, advance)
+
+
+def _pictures(data: Path, load: Callable[[Path, Advance], list[Stack]]) -> list[Stack]:
+    if (data / f"{_SPLIT}-labels.npy").is_file():
+        return list(read_sheets(data, _SPLIT).pictures)
+    with progress("reading pictures", len(find_pictures([data]))) as advance:
+        return load(data, advance)
+
+
+def _read_pairs(
+    config: ConditionalConfig, data: Path, conditions: Path | None, labels: bool
+) -> list[Stack]:
+    if conditions is None and labels:
+        raise InputError(
+            "conditions: none given; this preset learns from labels: give --conditions DIR, with "
+            "a picture that numbers the objects for each in --data, of the same name"
+        )
+    with progress("reading pairs", len(find_pictures([data]))) as advance:
+        if conditions is not None:
+            return load_pairs(data, conditions, labels, advance)
+        side = None if config.fit == "crop" else config.patch
+        return load_side_by_side(data, side, advance)
+
+
+def _grey_x(stack: Stack, y_channels: int) -> Stack:
+    """A pair with a grey picture."""
+    x, y = stack[:-y_channels], stack[-y_channels:]
+    return torch.cat([to_grey(x), y])
