@@ -148,7 +148,7 @@ def test_nobody_changes_with_batch_mates(solver, policy: str) -> None:
         assert not torch.equal(drawn(y, list(range(1, 8)), chain, policy), together)
 
 
-def law_of_samples(estimator: Estimator, policy: str, count: int = 3000) -> tuple[Tensor, Tensor]:
+def law_of_samples(estimator: Estimator, policy: str, count: int = 2500) -> tuple[Tensor, Tensor]:
     """Of samples for one condition: mean and standard deviation, over those of the posterior."""
     problem = pairs()
     _, measured = problem.sample(1, 5)

@@ -30,8 +30,9 @@ from .conftest import generator
 
 @pytest.fixture(scope="module")
 def picture() -> Tensor:
-    """A real one, 64 x 48 pixels, as float64."""
-    return bundled_pictures()[0].pixels[None, :1, :64, :48].double()
+    """A real one, 64 x 48 pixels, as float64: the part that varies most."""
+    parts = bundled_pictures()[0].pixels[:1].unfold(1, 64, 32).unfold(2, 48, 24).flatten(0, 2)
+    return parts[parts.std(dim=(1, 2)).argmax()][None, None].double()
 
 
 def batch(count: int = 6, channels: int = 3) -> Tensor:
@@ -45,7 +46,7 @@ def in_pillow(picture: Tensor, factor: int) -> Tensor:
     wide = np.pad(picture.numpy().astype(np.float32), margin, mode="symmetric")
     height, width = (side // factor for side in wide.shape)
     small = Image.fromarray(wide).resize((width, height), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(small))[4:-4, 4:-4].double()
+    return torch.from_numpy(np.array(small))[4:-4, 4:-4].double()
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
@@ -126,8 +127,7 @@ def test_an_inpainting_operator_has_the_hole_of_its_generator() -> None:
     task, x = Inpainting(), batch(1)
     H = task.operator((3, 24, 32), generator(7))
     y = task.measure(x, generator(7))
-    assert H(x).numel() == (~y.isnan()).sum()
-    torch.testing.assert_close(H(x).flatten().sum(), y.nansum())
+    assert torch.equal(H(x), y.nan_to_num(nan=0.0))
 
 
 def test_drawings_are_the_edges(picture: Tensor) -> None:
@@ -193,5 +193,5 @@ def test_configs_that_make_no_sense(config: dict[str, Any], message: str) -> Non
 def test_pictures_that_a_task_cannot_use() -> None:
     with pytest.raises(InputError, match="factor 5 does not divide"):
         SuperResolving(factor=5).measure(batch(), generator())
-    with pytest.raises(InputError, match="share: 0.9 of 4 x 32 pixels is a square of 10"):
+    with pytest.raises(InputError, match=r"share: 0\.9 of 4 x 32 pixels is a square of 10"):
         Inpainting(share=0.9).measure(batch()[..., :4, :], generator())
