@@ -257,7 +257,7 @@ class ExactConditionalDenoiser(ConditionalDenoiser):
     ) -> tuple[Tensor, ...]:
         """Ask for the rows of each variance of the noise of ``y`` together; answers in order."""
         variances = noise_variance(sigma_y, y).expand(len(y), 1)[:, 0] + self._noise**2
-        levels = sorted({float(variance) for variance in variances})
+        levels: list[float] = sorted(set(cast(Any, variances).tolist()))
         rows = [torch.argwhere(variances == level).flatten() for level in levels]
         answers = [ask(level, some) for level, some in zip(levels, rows, strict=True)]
         order = torch.cat(rows).argsort()
