@@ -6,13 +6,14 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from certes.data.files import write_json
 from certes.networks import UNet
-from certes.training.config import TrainingConfig
+from certes.training.config import RunConfig
 from certes.training.loop import LOG_EVERY, Run
 
 # Steps before the clock of the speed starts: compilation, and the choice of convolutions.
@@ -43,7 +44,7 @@ class Call:
     peak_tflops: float | None = None
 
 
-def train(run: Run, minutes: float) -> Call:
+def train(run: Run[Any], minutes: float) -> Call:
     """Make steps until the time is up; the checkpoint is that of the last one."""
     peak = peak_tflops(run.device)
     began, first, loss = time.monotonic(), run.step, None
@@ -66,10 +67,10 @@ def train(run: Run, minutes: float) -> Call:
     return Call(device(), first, run.step, now - began, speed, loss, tflops, peak)
 
 
-def training_flops(config: TrainingConfig) -> int:
+def training_flops(config: RunConfig) -> int:
     """Operations for one picture, forward and backward (twice the forward), a multiply-add two."""
     with torch.device("meta"):
-        net, time_ = UNet(config.unet()), torch.zeros(1)
+        net, time_ = UNet(config.unet()), torch.zeros(1, config.unet().noise_levels)
         picture = torch.zeros(1, net.config.in_channels, config.patch, config.patch)
         with FlopCounterMode(display=False) as counter:
             net(picture, time_)

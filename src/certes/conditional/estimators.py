@@ -66,24 +66,30 @@ class Curriculum:
 
 @dataclass(frozen=True)
 class Estimator:
-    """An estimator of the conditional score.
+    r"""An estimator of the conditional score.
 
     Args:
         x: the picture's noise.
         y: the condition's noise; ``Still()`` if it has none.
         weighting: of the errors of the scores.
         curriculum: replaces ``y``'s largest noise during training, if y is a ``VE``.
+        y_share: what y's errors count beside x's: :math:`\Lambda = diag(\lambda_x, w \lambda_y)`.
+            No minimiser depends on it, but a small network spends itself on what counts; only 1
+            keeps the likelihood bound of ``mle``.
 
     Raises:
-        InputError: for a curriculum of anything but a ``VE``.
+        InputError: for a curriculum of anything but a ``VE``, or a share that is not positive.
     """
 
     x: Schedule
     y: Schedule
     weighting: Weighting = field(default_factory=Velocity)
     curriculum: Curriculum | None = None
+    y_share: float = 1.0
 
     def __post_init__(self) -> None:
+        if not self.y_share > 0:
+            raise InputError(f"y_share: {self.y_share}; give a number above 0")
         if self.curriculum is not None and not isinstance(self.y, VE):
             raise InputError(f"curriculum: of {self.y.kind!r}; only a VE's sigma_max can change")
 
@@ -112,11 +118,14 @@ class Estimator:
 
     def to_config(self) -> dict[str, Any]:
         """A JSON-able description that :func:`estimator_from_config` understands."""
+        # Said only where it is not the rule, so that older folders keep their hash.
+        share = {} if self.y_share == 1 else {"y_share": self.y_share}
         return {
             "x": self.x.to_config(),
             "y": self.y.to_config(),
             "weighting": self.weighting.name,
             "curriculum": None if self.curriculum is None else vars(self.curriculum),
+            **share,
         }
 
 
@@ -174,6 +183,7 @@ def estimator_from_config(config: Mapping[str, Any]) -> Estimator:
         schedule_from_config(config["y"]),
         weighting_named(config["weighting"]),
         None if curriculum is None else _curriculum(curriculum),
+        config.get("y_share", 1.0),
     )
 
 

@@ -59,9 +59,13 @@ def noisy_pairs(
         generator: of the noise, on the device of the pictures.
     """
     parts = [
-        _noisy(block, schedule, estimator, x0, drawn.t, generator)
-        for block, schedule, x0 in zip(
-            (denoiser.x, denoiser.y), (estimator.x, estimator.y), pair, strict=True
+        _noisy(block, schedule, estimator, share, x0, drawn.t, generator)
+        for block, schedule, share, x0 in zip(
+            (denoiser.x, denoiser.y),
+            (estimator.x, estimator.y),
+            (1.0, estimator.y_share),
+            pair,
+            strict=True,
         )
     ]
     predicted = parts if estimator.predicts_y else parts[:1]
@@ -80,6 +84,7 @@ def _noisy(
     block: Block,
     schedule: Schedule,
     estimator: Estimator,
+    share: float,
     x0: Picture,
     t: Scalars,
     generator: torch.Generator,
@@ -90,7 +95,7 @@ def _noisy(
     target = block.velocity(x0, noise, level)
     still = isinstance(schedule, Still)
     weight = torch.zeros_like(t) if still else velocity_weight(estimator, schedule, block, t)
-    errors = weight.to(x0)[:, None, None, None].expand(-1, x0.shape[1], -1, -1)
+    errors = share * weight.to(x0)[:, None, None, None].expand(-1, x0.shape[1], -1, -1)
     told = block.told(level).to(x0)
     return NoisyPairs(block.normalised(x0), block.seen(x, level), target, told, t, t, errors)
 
