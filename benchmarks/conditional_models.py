@@ -59,7 +59,7 @@ TASKS = {
     "inpaint": ("cde", "cmde"),
 }
 DRAWS, JUDGED, CALIBRATED, SEEN, RESAMPLED = 16, 200, 100, 1000, 40
-PUBLISHED_STEPS, COMPARED, COMPARED_PRESET = 1000, 100, "edges-cmde"
+PUBLISHED_STEPS, COMPARED, COMPARED_PRESET = 1000, 64, "edges-cmde"
 
 
 def pictures() -> Float[Tensor, "n 1 28 28"]:

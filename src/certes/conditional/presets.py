@@ -100,10 +100,16 @@ _SMALL: dict[str, tuple[ConditionalTask, Block, float]] = {
 }
 
 
+# Of y's errors: no sampler uses the estimate of y, and a small network has little to spare for it.
+# With 1, a CMDE's drawings of garments are 1.8 times as far from real ones (Frechet distance).
+_Y_SHARE = 0.05
+
+
 def _small(task: str, estimator: str) -> ConditionalConfig:
     what, y, sigma_y = _SMALL[task]
     steps: int = _SMALL_RUN["steps"]
     made = estimator_for(estimator, 28.0, sigma_y, 28.0, steps // 2)
+    made = replace(made, y_share=_Y_SHARE) if made.predicts_y else made
     return _config(what, made, _GARMENT, y, _SMALL_UNET, **_SMALL_RUN)
 
 
@@ -121,6 +127,7 @@ _NUCLEI_TASKS: dict[str, tuple[ConditionalTask, Block, float]] = {
 def _nuclei(task: str, estimator: str) -> ConditionalConfig:
     what, y, sigma_y = _NUCLEI_TASKS[task]
     made = estimator_for(estimator, 64.0, sigma_y, 64.0, 3000)
+    made = replace(made, y_share=_Y_SHARE) if made.predicts_y else made
     return _config(what, made, _NUCLEI, y, _NUCLEI_UNET, batch=32, steps=6000)
 
 
