@@ -230,7 +230,7 @@ def test_a_guarantee_from_calibration_to_verification(
     made = certes("calibrate", *usual, *FEW, *LOOSE, "--data", folder, "--out", card)
     assert made.code == 0, made.err
     assert made.json["provenance"]["operator"].startswith("given inpaint ")
-    assert made.json["provenance"]["sampler"] == "unipc/fresh"
+    assert made.json["provenance"]["sampler"] == "unipc_3/fresh"
     assert made.json["provenance"]["model"] == load_conditional(model, "cpu").hash
     evaluating = ("evaluate", *usual, *FEW, "--crop", 32, "--data", folder, "--out")
     scores = certes(*evaluating, tmp_path / "raw").json["settings"]["scores"]
@@ -247,7 +247,7 @@ def test_a_guarantee_from_calibration_to_verification(
     assert certes(*restoring, "--calibration", card).json["guarantee"] == made.json["guarantee"]
     refused(
         certes(*restoring, "--calibration", card, "--policy", "fixed"),
-        "sampler: 'unipc/fresh', not 'unipc/fixed'",
+        "sampler: 'unipc_3/fresh', not 'unipc_3/fixed'",
     )
     refused(certes(*restoring, "--calibration", card, "--steps", 3), "steps: 2, not 3")
     (model / "cards").mkdir()

@@ -160,8 +160,8 @@ def test_a_card_holds_for_one_model_task_and_policy() -> None:
     others: list[tuple[dict[str, Any], str]] = [
         ({"model": model(estimator=cmde(X, 0.3), digest="other")}, "model: 'exact', not 'other'"),
         ({"model": model(estimator=cmde(X, 0.3), task=Denoising(noise=0.2))}, "operator: 'given"),
-        ({"policy": "fixed"}, "sampler: 'unipc/fresh', not 'unipc/fixed'"),
-        ({"sampler": "ddim"}, "sampler: 'unipc/fresh', not 'ddim/fresh'"),
+        ({"policy": "fixed"}, "sampler: 'unipc_3/fresh', not 'unipc_3/fixed'"),
+        ({"sampler": "ddim"}, "sampler: 'unipc_3/fresh', not 'ddim/fresh'"),
         ({"steps": 4}, "steps: 3, not 4"),
     ]
     for change, message in others:
