@@ -16,8 +16,9 @@ from certes.conditional.model import ConditionalModel, load_conditional
 from certes.conditional.restore import POLICY, restore_given
 from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.solvers.state import State
-from certes.errors import InputError
+from certes.errors import InputError, ModelError
 from certes.intervals.posterior import Posterior
+from certes.networks import bounds
 from certes.networks import model as unconditional
 from certes.networks.colours import Colours
 from certes.networks.model import Model, kind_of
@@ -47,7 +48,13 @@ def load(
     Raises:
         ModelError: if there is no such model or device, or the model cannot be read.
     """
-    if label is None and kind_of(source) == conditional.KIND:
+    kind = kind_of(source) if label is None else unconditional.KIND
+    if kind == bounds.KIND:
+        raise ModelError(
+            f"model: {str(source)!r} answers with bounds, and draws no pictures; load it by "
+            "certes.conditional.one_pass.load_bounds"
+        )
+    if kind == conditional.KIND:
         return load_conditional(source, device, dtype)
     return unconditional.load(source, device, label, dtype)
 

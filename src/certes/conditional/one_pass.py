@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -25,11 +26,12 @@ from certes.data.pictures import write_picture
 from certes.diffusion.schedules import VE, Schedule
 from certes.errors import InputError, ModelError
 from certes.intervals.bounds import Bounds, Provenance
-from certes.networks.bounds import HEADS, BoundsNetwork, pinball, three_heads
+from certes.networks.bounds import HEADS, KIND, BoundsNetwork, pinball, three_heads
 from certes.networks.conditional import Block, ConditionalNetworkDenoiser
 from certes.networks.files import CONFIG, WEIGHTS, read_json, read_network, read_tensors
 from certes.networks.model import CARD, compute_device, digest, locate, save_network
 from certes.networks.unet import channels_last
+from certes.restoration.operators.base import as_tensor
 from certes.training.config import RunConfig
 from certes.training.levels import LevelMoments
 from certes.training.noising import NoisyBatch
@@ -37,10 +39,11 @@ from certes.training.objectives import Losses
 from certes.training.recipe import Recipe
 from certes.training.times import Drawn
 
-KIND = "bounds"
 SAMPLER = "n-conffusion"
+_ASKED = ("name", "kind", "task", "label", "x", "y", "sigma_x", "alpha")
 
 Patches = Float[Tensor, "b c s s"]
+Picture = Float[Tensor, "b c h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +107,7 @@ class OnePass(Recipe[BoundsNetwork]):
 
     def build(self) -> BoundsNetwork:
         made = three_heads(self.denoiser, float(self.model.estimator.x.noise_level(1.0)))
-        channels_last(made.net.cpu())
+        channels_last(made.net.cpu()).train()
         return made
 
     def objective(self, denoiser: BoundsNetwork, device: torch.device) -> QuantileLoss:
@@ -191,13 +194,40 @@ class OnePassModel:
         self.name, self.network, self.task, self.alpha = name, network, task, alpha
         self.label, self.hash = label, digest
 
-    def __call__(self, y: Float[Tensor, "b ..."]) -> Bounds:
-        """Bounds cut to [0, 1], on the CPU; ends that cross the estimate are moved to it."""
-        shown = self.task.shown(y).to(self.network.device)
+    def __call__(self, y: Float[Tensor, "b ..."] | npt.NDArray[Any]) -> Bounds:
+        """Bounds cut to [0, 1], on the CPU; ends that cross the estimate are moved to it.
+
+        Args:
+            y: conditions, in the form that the task tells (:mod:`certes.conditional.tasks`).
+
+        Raises:
+            InputError: for conditions that the task cannot have.
+        """
+        shown = self._shown(as_tensor(y)).to(self.network.device)
         parts = self.network(shown).clamp(0, 1).float().cpu().unbind(1)
         lower, estimate, upper = (part.contiguous() for part in parts)
         made = Provenance(self.hash, self.label, None, SAMPLER, 1, None, self.alpha)
         return Bounds.ordered(lower, estimate, upper, made)
+
+    def _shown(self, y: Tensor) -> Picture:
+        """Conditions as the network sees them."""
+        if y.ndim != 4 or y.numel() == 0:
+            raise InputError(f"y: shape {tuple(y.shape)}; wanted a batch (B, C, H, W)")
+        if not y.is_floating_point():
+            # Noise levels of its type would be whole numbers, and the answers wrong.
+            raise InputError(f"y: {y.dtype}; wanted float values in [0, 1]: convert it first")
+        shown, wanted = self.task.shown(y), self.network.y.channels
+        if shown.shape[1] != wanted:
+            raise InputError(
+                f"y: conditions of shape {tuple(y.shape)} are seen as {shown.shape[1]} "
+                f"channel(s); {self.name} sees {wanted}"
+            )
+        if not bool(shown.isfinite().all()):
+            raise InputError(
+                f"y: not finite; only 'inpaint' marks what is missing by NaN, this is a model for "
+                f"{self.task.kind!r}"
+            )
+        return shown
 
 
 def save_bounds(
@@ -241,6 +271,9 @@ def load_bounds(source: str | Path, device: str | torch.device | None = None) ->
     card = read_json(folder / CARD)
     if card.get("kind") != KIND:
         raise ModelError(f"model {folder}: kind {card.get('kind')!r}; a {KIND!r} one is wanted")
+    missing = [key for key in _ASKED if key not in card]
+    if missing:
+        raise ModelError(f"model {folder}: {CARD} does not say {', '.join(missing)}")
     weights = folder / WEIGHTS
     net = read_network(read_json(folder / CONFIG), weights, read_tensors(weights))
     known = {key: card[key] for key in ("kind", "task", "x", "y", "sigma_x", "alpha")}

@@ -4,8 +4,10 @@ Horwitz and Hoshen 2022 (arXiv:2211.09795) turn a diffusion model into bounds by
 layer and fine-tuning it with the quantile loss. They show the network the condition in place of
 :math:`x_t` and call it little noisy, so that what is read as :math:`x_0` is far from it at first.
 Here :math:`x_t` is at the largest noise that the network knows, where it carries nothing (its
-expected value, zero, is shown), and the answer, read as always, is :math:`E[x_0 | y]` from the
-start.
+expected value, zero, is shown), and conditions are clean and called so. The answer, read as
+always, is a CDE's own :math:`E[x_0 | y]` from the start. Networks of noisy conditions have never
+seen a clean one beside an x_t like this, and start further off; after a few hundred steps they are
+no worse for it than with y called as noisy as it was in training.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from certes.networks.unet import UNet
 
 Picture = Float[Tensor, "b c h w"]
 
+KIND = "bounds"
+"""Of their model folders."""
 HEADS = 3
 """Lower end, estimate, upper end."""
 
@@ -76,6 +80,9 @@ def three_heads(denoiser: ConditionalNetworkDenoiser, sigma_x: float) -> BoundsN
     Args:
         denoiser: a trained conditional network; it is copied.
         sigma_x: the largest noise of x that it was trained on, image units.
+
+    Returns:
+        A float32 network without dropout, until someone trains it.
     """
     channels = denoiser.x.channels
     net = UNet(replace(denoiser.net.config, out_channels=HEADS * channels))
@@ -84,7 +91,7 @@ def three_heads(denoiser: ConditionalNetworkDenoiser, sigma_x: float) -> BoundsN
     for name in ("conv_out.weight", "conv_out.bias"):
         state[name] = torch.cat([state[name][:rows]] * HEADS)
     net.load_state_dict({name: value.float() for name, value in state.items()})
-    return BoundsNetwork(net.to(denoiser.device), denoiser.x, denoiser.y, sigma_x)
+    return BoundsNetwork(net.to(denoiser.device).eval(), denoiser.x, denoiser.y, sigma_x)
 
 
 def pinball(answer: Tensor, truth: Tensor, level: float) -> Float[Tensor, " ..."]:
