@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor, nn
 
+from certes.conditional.config import ConditionalConfig
 from certes.conditional.presets import PRESETS
 from certes.conditional.recipe import Conditional
 from certes.data.patches import PatchDataset
@@ -23,13 +24,26 @@ DATA = Path(__file__).parents[2] / "shared" / "data" / "fashion_mnist"
 RUNS = Path(__file__).parent / "results" / ".cache" / "conditional"
 
 
+FULL = "-share1"
+"""Ends the name of a preset whose errors of y count in full."""
+
+
+def config_of(name: str) -> ConditionalConfig:
+    """A preset by name, or with the ending :data:`FULL`."""
+    config = PRESETS[name.removesuffix(FULL)]
+    if not name.endswith(FULL):
+        return config
+    return replace(config, estimator={k: v for k, v in config.estimator.items() if k != "y_share"})
+
+
 def trained(preset: str, data: Path = DATA) -> ConditionalNetworkDenoiser:
     """The network of a preset, trained on the 60000 training pictures of Fashion-MNIST.
 
     A run that was stopped goes on where it was; a finished one is only read.
     """
     pictures = read_sheets(data, "train").pictures
-    config = replace(PRESETS[preset], sample_every=PRESETS[preset].steps)
+    config = config_of(preset)
+    config = replace(config, sample_every=config.steps)
     patches = PatchDataset(list(pictures), config.patch, config.busy, symmetries=config.symmetries)
     run = Run(Conditional(config), patches, RUNS / preset, resume=True)
     return run.averaged() if run.step == config.steps else run.train()

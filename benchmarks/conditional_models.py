@@ -4,7 +4,8 @@ r"""CDE, CDiffE, CMDE and VS-CMDE trained alike on real pictures.
 
 Fashion-MNIST (60000 training pictures): line drawing to garment, 4x super-resolution, a square hole
 of a quarter; one network shape (.73 million parameters), 6000 steps of 16 pictures, about eight
-minutes of one CPU core each, 20 network calls for a picture. Judged on test pictures:
+minutes of one CPU core each, 20 network calls for a picture. Errors of a y that diffuses count by a
+twentieth beside x's, or (``-share1``) in full. Judged on test pictures:
 
 - 200 pictures, 16 draws each: PSNR and SSIM of single draws, PSNR of their mean, consistency (PSNR
   of what the operator measures of draw and truth), diversity (standard deviation over draws, grey
@@ -14,8 +15,8 @@ minutes of one CPU core each, 20 network calls for a picture. Judged on test pic
   trained here, of pictures alone (FD, in place of UFID) and beside their conditions (joint FD).
   Their standard errors are from 40 bootstrap samples of the pictures.
 
-LPIPS and the Inception network need weights that are not to be had offline. With the last preset's
-arguments only the models named are judged; what was judged before is kept in the cache.
+LPIPS and the Inception network need weights that are not to be had offline. With
+presets as arguments only these are judged; what was judged before is kept in the cache.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from _garments import DATA, RUNS, classifier, trained
+from _garments import DATA, FULL, RUNS, classifier, config_of, trained
 from _report import Report
 from jaxtyping import Float
 from torch import Tensor
@@ -34,7 +35,7 @@ from torch import Tensor
 import certes
 from certes.conditional.model import ConditionalModel, digest_of
 from certes.conditional.policies import Fresh, GivenCondition
-from certes.conditional.presets import ESTIMATORS, PRESETS
+from certes.conditional.presets import ESTIMATORS
 from certes.conditional.recipe import Conditional
 from certes.conditional.sampling import levels_of
 from certes.conditional.tasks import Inpainting, Measured
@@ -54,9 +55,9 @@ from certes.evaluation.metrics import diversity, over_draws, psnr, ssim
 from certes.restoration.operators import Inpaint
 
 TASKS = {
-    "edges": ESTIMATORS,
-    "super-resolve": ESTIMATORS,
-    "inpaint": ("cde", "cmde"),
+    "edges": (*ESTIMATORS, f"cmde{FULL}", f"vs-cmde{FULL}", f"cdiffe{FULL}"),
+    "super-resolve": ("cde", "cmde", f"cmde{FULL}", f"vs-cmde{FULL}", f"cdiffe{FULL}"),
+    "inpaint": ("cde", "cmde", f"cmde{FULL}"),
 }
 DRAWS, JUDGED, CALIBRATED, SEEN, RESAMPLED = 16, 200, 100, 1000, 40
 PUBLISHED_STEPS, COMPARED, COMPARED_PRESET = 1000, 64, "edges-cmde"
@@ -71,7 +72,7 @@ def pictures() -> Float[Tensor, "n 1 28 28"]:
 
 def model_of(preset: str) -> ConditionalModel:
     """The trained network as users would have it, in float32."""
-    recipe = Conditional(PRESETS[preset])
+    recipe = Conditional(config_of(preset))
     denoiser = trained(preset)
     estimator = recipe.estimator.at(recipe.config.steps)
     mark = digest_of(denoiser, recipe.task, estimator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from torch import Tensor
 import certes
 from certes.conditional.model import ConditionalModel
 from certes.conditional.one_pass import (
-    KIND,
     OnePass,
     OnePassModel,
     QuantileLoss,
@@ -22,11 +22,15 @@ from certes.conditional.one_pass import (
 )
 from certes.conditional.presets import PRESETS
 from certes.conditional.recipe import Conditional
+from certes.conditional.restore import condition_label
 from certes.conditional.tasks import Denoising
 from certes.data.bundled import bundled_pictures
 from certes.data.patches import PatchDataset
 from certes.errors import CertesError, InputError, ModelError
-from certes.networks.bounds import HEADS, BoundsNetwork, pinball, three_heads
+from certes.intervals.bounds import Bounds, Provenance
+from certes.intervals.cards import Calibration
+from certes.networks.bounds import HEADS, KIND, BoundsNetwork, pinball, three_heads
+from certes.networks.model import CARD, kind_of
 from certes.training.loop import Run
 from certes.training.noising import NoisyBatch
 
@@ -122,47 +126,143 @@ def exact(loss: QuantileLoss, output: Tensor, batch: NoisyBatch) -> Tensor:
     return loss(output.as_subclass(Wide), batch).each.as_subclass(Tensor)
 
 
-def test_training_lowers_the_loss_and_the_folder_answers_alike(
-    model: ConditionalModel, tmp_path: Path
-) -> None:
-    pictures = [(p.pixels * 255).byte() for p in bundled_pictures()]
-    data = PatchDataset(pictures, 28, 0.5)
+@pytest.fixture(scope="module")
+def patches() -> PatchDataset:
+    return PatchDataset([(p.pixels * 255).byte() for p in bundled_pictures()], 28, 0.5)
+
+
+@pytest.fixture(scope="module")
+def run(
+    model: ConditionalModel, patches: PatchDataset, tmp_path_factory: pytest.TempPathFactory
+) -> Run[BoundsNetwork]:
+    """A finished run of the real loop."""
     sizes = {"patch": 28, "batch": 8, "warmup": 2, "precision": "no", "learning_rate": 2e-3}
     config = fine_tuning(model, ALPHA, steps=60, checkpoint_every=60, sample_every=60, **sizes)
-    recipe = OnePass(config, model)
-    run = Run(recipe, data, tmp_path / "run", resume=False)
-    losses = [float(loss) for loss in run.steps()]
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
-    assert (tmp_path / "run" / "samples-60.png").is_file()
-    network = run.averaged()
-    save_bounds(tmp_path / "model", network, model, ALPHA, {"name": "bounds"})
-    loaded, y = load_bounds(tmp_path / "model", "cpu"), conditions()
-    bounds = loaded(y)
-    expected = network(y).clamp(0, 1)
+    out = tmp_path_factory.mktemp("bounds")
+    made = Run(OnePass(config, model), patches, out, resume=False)
+    for _ in made.steps():
+        pass
+    return made
+
+
+def measured(patches: PatchDataset, step: int, count: int, noise: float) -> tuple[Tensor, Tensor]:
+    """New pictures, and conditions with some noise."""
+    x, generator = patches.batch(step, count, 99), torch.Generator().manual_seed(step)
+    return x, x + noise * torch.randn(x.shape, generator=generator)
+
+
+def test_training_lowers_the_loss(
+    model: ConditionalModel, run: Run[BoundsNetwork], patches: PatchDataset
+) -> None:
+    x, y = measured(patches, 0, 64, Denoising().noise)
+
+    def cost(network: BoundsNetwork) -> list[float]:
+        seen, told = network.inputs(y)
+        batch = NoisyBatch(x, seen, x, told, told[:, 0], told[:, 0])
+        with torch.no_grad():
+            losses = QuantileLoss(network, ALPHA)(network.net(seen, told), batch)
+        return [float(part.mean()) for part in (losses.each, losses.simple, losses.variance)]
+
+    before, after = cost(heads(model)), cost(run.averaged())
+    assert all(new < 0.5 * old for new, old in zip(after, before, strict=True))
+    assert after[0] == pytest.approx(after[1] + after[2])
+    lower, _, upper = run.averaged()(y).unbind(1)
+    assert float((lower < upper).double().mean()) > 0.9
+    assert (run.out / "samples-60.png").is_file()
+
+
+def test_a_folder_answers_as_its_network(
+    model: ConditionalModel, run: Run[BoundsNetwork], tmp_path: Path
+) -> None:
+    network, y = run.averaged(), conditions()
+    save_bounds(tmp_path, network, model, ALPHA, {"name": "bounds"})
+    loaded = load_bounds(tmp_path, "cpu")
+    bounds, expected = loaded(y), network(y).clamp(0, 1)
     torch.testing.assert_close(bounds.estimate, expected[:, 1])
-    assert bounds.provenance is not None
-    assert bounds.provenance.sampler == "n-conffusion"
-    assert load_bounds(tmp_path / "model", "cpu").hash == loaded.hash != model.hash
-
-
-def test_calibrated_bounds_keep_their_promise(model: ConditionalModel) -> None:
-    one_pass = OnePassModel("raw", heads(model), Denoising(), ALPHA, "given denoise", "raw")
-    x = 0.3 + 0.4 * torch.rand(80, 1, 28, 28, generator=torch.Generator().manual_seed(3))
-    bounds = one_pass(x)
-    part = [slice(None, 50), slice(50, None)]
-    known, new = (
-        certes.Bounds(bounds.lower[s], bounds.estimate[s], bounds.upper[s], bounds.provenance)
-        for s in part
+    torch.testing.assert_close(bounds.lower, torch.minimum(expected[:, 0], expected[:, 1]))
+    torch.testing.assert_close(bounds.upper, torch.maximum(expected[:, 2], expected[:, 1]))
+    assert bounds.provenance == Provenance(
+        loaded.hash, condition_label(model), None, "n-conffusion", 1, None, ALPHA
     )
-    # Three equal heads are intervals of no width: negative control, and what an additive family
-    # can still make right.
-    assert float(new.contains(x[part[1]]).double().mean()) < 0.5
-    card = certes.calibrate(known, x[part[0]], alpha=ALPHA, delta=0.1, family="additive")
-    risk = 1 - float(card(new).contains(x[part[1]]).double().mean())
-    assert risk <= ALPHA
-    other = replace(known.provenance, model="another")  # pyright: ignore
+    torch.testing.assert_close(loaded(y.numpy()).upper, bounds.upper)
+    assert kind_of(tmp_path) == KIND
+    with pytest.raises(ModelError, match="load_bounds"):
+        certes.load(tmp_path)
+
+
+def test_a_hash_is_of_all_that_the_bounds_depend_on(
+    model: ConditionalModel, tmp_path: Path
+) -> None:
+    def mark(network: BoundsNetwork, alpha: float = ALPHA, name: str = "bounds") -> str:
+        save_bounds(tmp_path, network, model, alpha, {"name": name})
+        return load_bounds(tmp_path, "cpu").hash
+
+    network = heads(model)
+    first = mark(network)
+    assert mark(network) == mark(network, name="another") == first != model.hash
+    elsewhere = BoundsNetwork(network.net, network.x, network.y, network.sigma_x / 2)
+    changed = [mark(network, alpha=0.1), mark(elsewhere)]
+    with torch.no_grad():
+        network.net.state_dict()["conv_out.bias"][0] += 1e-3
+    changed.append(mark(network))
+    assert len({first, *changed}) == 4
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ((0.2, 0.5, 0.6), (0.2, 0.5, 0.6)),
+        ((0.8, 0.5, 0.1), (0.5, 0.5, 0.5)),  # crossed
+        ((0.6, 0.5, 0.9), (0.5, 0.5, 0.9)),
+        ((-0.3, 0.5, 1.7), (0.0, 0.5, 1.0)),
+        ((-0.3, -0.1, -0.2), (0.0, 0.0, 0.0)),
+    ],
+)
+def test_whatever_the_heads_say_is_ordered_and_cut(
+    model: ConditionalModel, said: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    network = heads(model)
+    ratio = network.sigma_x / network.x.scale
+    z0 = (torch.tensor(said) - network.x.center) / network.x.scale
+    with torch.no_grad():
+        network.net.conv_out.weight.zero_()
+        # The velocity of z_0 where z_t = 0.
+        velocity = -z0 * (1 + ratio**2) ** 0.5 / ratio
+        bias = network.net.state_dict()["conv_out.bias"]
+        bias.copy_(velocity.repeat_interleave(network.net.config.stem**2))
+    bounds = OnePassModel("constant", network, Denoising(), ALPHA, "given denoise", "c")(
+        conditions()
+    )
+    for end, value in zip((bounds.lower, bounds.estimate, bounds.upper), expected, strict=True):
+        torch.testing.assert_close(end, torch.full_like(end, value), rtol=0, atol=1e-5)
+
+
+def test_calibrated_bounds_keep_their_promise(
+    run: Run[BoundsNetwork], patches: PatchDataset
+) -> None:
+    noise = Denoising().noise
+    raw = OnePassModel("raw", run.averaged(), Denoising(), ALPHA, "given denoise", "raw")
+    (known, y_known), (new, y_new) = (measured(patches, step, 100, noise) for step in (1, 2))
+    bounds = raw(y_new)
+
+    def risk(interval: Bounds) -> float:
+        return 1 - float(interval.contains(new).double().mean())
+
+    def card(truth: Tensor, y: Tensor) -> Calibration:
+        return certes.calibrate(raw(y), truth, alpha=ALPHA, delta=0.1, family="additive")
+
+    # Quantile heads know what they aim at; before, all three were one and missed everything.
+    assert risk(bounds) == pytest.approx(ALPHA, abs=0.05)
+    right = card(known, y_known)
+    assert risk(right(bounds)) <= ALPHA
+    # Not by answering everything.
+    assert float(right(bounds).width.mean()) < 0.2
+    # Negative control: calibrated on conditions with less noise, they do not keep it.
+    wrong = card(*measured(patches, 1, 100, noise / 5))
+    assert risk(wrong(bounds)) > ALPHA
+    other = replace(bounds.provenance, model="another")  # pyright: ignore
     with pytest.raises(CertesError, match="model"):
-        card(replace(new, provenance=other))
+        right(replace(bounds, provenance=other))
 
 
 def test_what_cannot_be(model: ConditionalModel, tmp_path: Path) -> None:
@@ -174,6 +274,28 @@ def test_what_cannot_be(model: ConditionalModel, tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="no network"):
         fine_tuning(exact_model)
-    (tmp_path / "certes.json").write_text('{"kind": "conditional"}')
+    save_bounds(tmp_path, heads(model), model, ALPHA, {"name": "bounds"})
+    card = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps({**card, "kind": "conditional"}))
     with pytest.raises(ModelError, match=f"a '{KIND}' one"):
         load_bounds(tmp_path)
+    kept = {key: value for key, value in card.items() if key not in ("x", "alpha")}
+    (tmp_path / CARD).write_text(json.dumps(kept))
+    with pytest.raises(ModelError, match="does not say x, alpha"):
+        load_bounds(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.zeros(1, 28, 28), r"shape \(1, 28, 28\); wanted a batch"),
+        (torch.zeros(0, 1, 28, 28), "wanted a batch"),
+        (torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "uint8; wanted float"),
+        (torch.zeros(1, 3, 28, 28), "3 channel"),
+        (torch.full((1, 1, 28, 28), torch.nan), "not finite; only 'inpaint'"),
+    ],
+)
+def test_conditions_that_cannot_be(model: ConditionalModel, y: Tensor, message: str) -> None:
+    raw = OnePassModel("raw", heads(model), Denoising(), ALPHA, "given denoise", "raw")
+    with pytest.raises(InputError, match=message):
+        raw(y)
