@@ -11,7 +11,12 @@ from torch import Tensor
 
 from certes.conditional.presets import PRESETS
 from certes.errors import ModelError
-from certes.networks.conditional import Block, ConditionalNetworkDenoiser, shrinkage
+from certes.networks.conditional import (
+    Block,
+    ConditionalNetworkDenoiser,
+    block_from_config,
+    shrinkage,
+)
 from certes.networks.unet import UNet, UNetConfig, initialise
 
 from .conftest import FormulaNet, denoiser_of, generator, pairs, tensor
@@ -235,3 +240,9 @@ def test_one_level_is_initialised_as_ever() -> None:
     second = torch.nn.init.xavier_uniform_(torch.empty_like(net.time_embedding.linear_1.weight))
     assert torch.equal(net.conv_in.weight, first)
     assert torch.equal(net.time_embedding.linear_1.weight, second)
+
+
+def test_a_damaged_block_is_named() -> None:
+    with pytest.raises(ModelError, match=r"keys \['channels', 'colour'\]"):
+        block_from_config({"channels": 1, "colour": 2})
+    assert block_from_config(Block(2, 0.3, 0.4).to_config()) == Block(2, 0.3, 0.4)

@@ -18,7 +18,7 @@ from certes.conditional.tasks import ConditionalTask, task_from_config
 from certes.data.files import write_json
 from certes.diffusion.denoiser import ConditionalDenoiser, JointlyDenoised
 from certes.errors import ModelError
-from certes.networks.conditional import Block, ConditionalNetworkDenoiser
+from certes.networks.conditional import ConditionalNetworkDenoiser, block_from_config
 from certes.networks.denoiser import inference_dtype
 from certes.networks.files import CONFIG, WEIGHTS, read_json, read_network, read_tensors
 from certes.networks.model import CARD, compute_device, digest, locate, save_network
@@ -122,7 +122,9 @@ def load_conditional(
         raise ModelError(f"model {folder}: {CARD} {found}; a {KIND!r} model is wanted here")
     path = weights or folder / WEIGHTS
     net = read_network(read_json(folder / CONFIG), path, read_tensors(path))
-    denoiser = ConditionalNetworkDenoiser(net, Block(**card["x"]), Block(**card["y"]))
+    denoiser = ConditionalNetworkDenoiser(
+        net, block_from_config(card["x"]), block_from_config(card["y"])
+    )
     task, estimator = task_from_config(card["task"]), estimator_from_config(card["estimator"])
     mark = digest_of(denoiser, task, estimator)
     channels_last(net.to(device=place, dtype=dtype or inference_dtype(place))).eval()

@@ -27,7 +27,7 @@ from certes.diffusion.schedules import VE, Schedule
 from certes.errors import InputError, ModelError
 from certes.intervals.bounds import Bounds, Provenance
 from certes.networks.bounds import HEADS, KIND, BoundsNetwork, pinball, three_heads
-from certes.networks.conditional import Block, ConditionalNetworkDenoiser
+from certes.networks.conditional import ConditionalNetworkDenoiser, block_from_config
 from certes.networks.files import CONFIG, WEIGHTS, read_json, read_network, read_tensors
 from certes.networks.model import CARD, compute_device, digest, locate, save_network
 from certes.networks.unet import channels_last
@@ -279,7 +279,9 @@ def load_bounds(source: str | Path, device: str | torch.device | None = None) ->
     known = {key: card[key] for key in ("kind", "task", "x", "y", "sigma_x", "alpha")}
     mark = digest({**known, "config": net.config.differences()}, dict(net.state_dict()))
     channels_last(net.to(place)).eval()
-    network = BoundsNetwork(net, Block(**card["x"]), Block(**card["y"]), card["sigma_x"])
+    network = BoundsNetwork(
+        net, block_from_config(card["x"]), block_from_config(card["y"]), card["sigma_x"]
+    )
     task = task_from_config(card["task"])
     return OnePassModel(card["name"], network, task, card["alpha"], card["label"], mark)
 

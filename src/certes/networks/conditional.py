@@ -10,6 +10,7 @@ arXiv:2202.00512), of which :math:`z_0 = (z - \rho v) / \sqrt{1 + \rho^2}`. The 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,6 +76,20 @@ class Block:
     def to_config(self) -> dict[str, Any]:
         """A JSON-able description."""
         return asdict(self)
+
+
+def block_from_config(config: Mapping[str, Any]) -> Block:
+    """The block that :meth:`Block.to_config` described.
+
+    Raises:
+        ModelError: for keys that a block does not have.
+    """
+    try:
+        return Block(**config)
+    except TypeError as error:
+        raise ModelError(
+            f"block: keys {sorted(config)}; give channels, center and scale"
+        ) from error
 
 
 def shrinkage(ratio: Scalars, like: Picture) -> Float[Tensor, "b 1 1 1"]:
