@@ -34,7 +34,6 @@ from certes.conditional.model import load_conditional
 from certes.conditional.presets import PRESETS
 from certes.conditional.publish import publish_conditional
 from certes.conditional.recipe import Conditional
-from certes.conditional.tasks import Paired
 from certes.data.files import write_json
 from certes.evaluation.metrics import diversity, over_draws, psnr, ssim
 from certes.training.loop import Run
@@ -76,10 +75,8 @@ def judge(recipe: Conditional, folder: Path, arguments: argparse.Namespace) -> d
     """Scores on patches of the held-out pictures, the same for every preset of a task."""
     held_out = read_patches(recipe.config, arguments.test, arguments.test_conditions)
     patches = held_out.batch(0, arguments.pictures, seed=0)
-    channels = recipe.x.channels
-    x, given = patches[:, :channels], patches[:, channels:]
     generator = torch.Generator().manual_seed(0)
-    y = given if isinstance(recipe.task, Paired) else recipe.task.measure(x, generator)
+    x, y = recipe.task.split(patches, recipe.x.channels, generator)
     model = load_conditional(folder)
     start = perf_counter()
     posterior = certes.restore(y, model=model, samples=DRAWS)

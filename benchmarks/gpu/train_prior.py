@@ -31,12 +31,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _bits import measure_bits, print_bits
-from _sheets import read_sheet
 from _speed import print_table, record, train
 
 from certes.data.files import write_json
 from certes.data.patches import PatchDataset, load_folder
 from certes.data.pictures import read_picture
+from certes.data.sheets import read_sheet
 from certes.training.config import TrainingConfig
 from certes.training.loop import Run
 from certes.training.presets import PRESETS, load_config

@@ -293,3 +293,24 @@ def test_the_recipe_trains_what_the_criterion_expects() -> None:
     patches = torch.rand(2, 3, 8, 8, generator=generator())
     x, y = paired.pairs(patches, generator())
     assert torch.equal(torch.cat([x, y], dim=1), patches)
+
+
+def test_the_share_of_y_is_part_of_the_estimator() -> None:
+    plain, weighed = cmde(X, 0.5), replace(cmde(X, 0.5), y_share=0.05)
+    assert "y_share" not in plain.to_config()  # folders from before keep their hash
+    for estimator in (plain, weighed):
+        again = estimator_from_config(json.loads(json.dumps(estimator.to_config())))
+        assert again.y_share == estimator.y_share
+        assert again.to_config() == estimator.to_config()
+    assert plain.to_config() != weighed.to_config()
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0])
+def test_a_share_must_be_positive(share: float) -> None:
+    with pytest.raises(InputError, match="y_share: "):
+        replace(cmde(X, 0.5), y_share=share)
+
+
+def test_x_must_diffuse() -> None:
+    with pytest.raises(InputError, match="x: 'still' has no noise"):
+        cde(Still())

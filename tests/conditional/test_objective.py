@@ -240,3 +240,21 @@ def test_it_has_nothing_to_learn() -> None:
     criterion = ScoreMatching(denoiser_of(zero, *BLOCKS))
     criterion.learn(tensor(0.5), tensor(1.0))
     assert criterion.moments is None
+
+
+@pytest.mark.parametrize("share", [0.05, 3.0])
+def test_a_share_weighs_the_condition_alone(share: float) -> None:
+    """Lambda = diag(lambda_x, share lambda_y): the noise, the targets and x's weights stay."""
+    block, t = Block(1), tensor(0.2, 0.5, 0.9)
+    denoiser = denoiser_of(lambda seen, told: seen, block, block)
+    pair = (torch.full((3, 1, 1, 2), 0.4).double(), torch.full((3, 1, 1, 2), 0.6).double())
+    drawn = Drawn(t, torch.ones_like(t))
+    full, weighed = (
+        noisy_pairs(denoiser, replace(cmde(X, 0.5), y_share=w), pair, drawn, generator())
+        for w in (1.0, share)
+    )
+    assert torch.equal(full.target, weighed.target)
+    assert torch.equal(full.x_t, weighed.x_t)
+    assert torch.equal(full.errors[:, :1], weighed.errors[:, :1])
+    torch.testing.assert_close(weighed.errors[:, 1:], share * full.errors[:, 1:])
+    assert float(full.errors[:, 1:].min()) > 0

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from certes.data.sheets import read_sheets
+from certes.data.sheets import read_sheet, read_sheets
 from certes.errors import InputError
 
 SIDE, ROWS, COLUMNS = 4, 3, 5
@@ -98,3 +98,12 @@ def test_mixed_and_damaged_sheets(tmp_path: Path) -> None:
     (tmp_path / "train-01.webp").write_bytes(b"RIFF")
     with pytest.raises(InputError, match=r"train-01\.webp: "):
         read_sheets(tmp_path, "train")
+
+
+def test_one_sheet_whose_side_is_known(tmp_path: Path) -> None:
+    pictures, _ = folder_of(tmp_path, 1)
+    first = sorted(tmp_path.glob("train-00.*"))[0]
+    read = read_sheet(first, pictures.shape[-1])
+    assert torch.equal(read, pictures[: len(read)])
+    with pytest.raises(InputError, match="cannot be cut into squares of 1009"):
+        read_sheet(first, 1009)

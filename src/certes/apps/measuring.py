@@ -56,16 +56,14 @@ class ByOperator(Measuring[Measured]):
 
 
 @dataclass(frozen=True)
-class ByTraining(Measuring[Given]):
-    """True pictures, made conditions of as they were in training.
+class AsConditions(Measuring[Given]):
+    """True pictures and conditions of a model.
 
     Args:
         model: whose conditions.
-        seed: of what is random in them; each picture has its own stream.
     """
 
     model: ConditionalModel
-    seed: int
 
     @property
     def name(self) -> str:
@@ -74,6 +72,17 @@ class ByTraining(Measuring[Given]):
     @property
     def nominal(self) -> Given:
         return Given(self.model)
+
+
+@dataclass(frozen=True)
+class ByTraining(AsConditions):
+    """True pictures, made conditions of as they were in training.
+
+    Args:
+        seed: of what is random in them; each picture has its own stream.
+    """
+
+    seed: int
 
     def observe(self, picture: Picture, index: int) -> Observation[Given]:
         truth = checked_truth(picture, self.model)[None]
@@ -82,24 +91,14 @@ class ByTraining(Measuring[Given]):
 
 
 @dataclass(frozen=True)
-class ByPartner(Measuring[Given]):
+class ByPartner(AsConditions):
     """True pictures and the conditions that came with them, in files of the same names.
 
     Args:
-        model: whose conditions.
         conditions: their folder.
     """
 
-    model: ConditionalModel
     conditions: Path
-
-    @property
-    def name(self) -> str:
-        return self.model.task.kind
-
-    @property
-    def nominal(self) -> Given:
-        return Given(self.model)
 
     def read(self, data: Path, crop: int) -> list[Picture]:
         """Stacks of both, the channels of the true picture first, so that they are cut alike."""

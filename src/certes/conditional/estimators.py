@@ -2,9 +2,9 @@ r"""Which block diffuses how fast: the estimators of the conditional score, behi
 
 .. math:: x_t = \alpha_x x_0 + \sigma_x(t) e, \qquad y_t = \alpha_y y + \sigma_y(t) h
 
-* CDE: y stays clean and is only an input (Saharia et al. 2021; Batzolis et al. 2021, section 2.1).
-* CDiffE: y diffuses as fast as x (Song et al. 2021; section 2.2).
-* CMDE: y diffuses at a speed of its own (section 2.3); CDE and CDiffE are its two ends.
+* CDE: y stays clean and is only an input (Saharia et al. 2021).
+* CDiffE: y diffuses as fast as x (Song et al. 2021).
+* CMDE: y diffuses at a speed of its own (Batzolis et al. 2021); CDE and CDiffE are its two ends.
 * VS-CMDE: CMDE whose y begins as fast as x and slows down as training goes on.
 
 Whatever diffuses is predicted, too. Schedules are in image units.
@@ -78,7 +78,8 @@ class Estimator:
             keeps the likelihood bound of ``mle``.
 
     Raises:
-        InputError: for a curriculum of anything but a ``VE``, or a share that is not positive.
+        InputError: for an x that does not diffuse, a curriculum of anything but a ``VE``, or a
+            share that is not positive.
     """
 
     x: Schedule
@@ -88,6 +89,8 @@ class Estimator:
     y_share: float = 1.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.x, Still):
+            raise InputError("x: 'still' has no noise to draw pictures from; give a VE or VP")
         if not self.y_share > 0:
             raise InputError(f"y_share: {self.y_share}; give a number above 0")
         if self.curriculum is not None and not isinstance(self.y, VE):

@@ -29,7 +29,7 @@ from certes.diffusion.likelihood import (
 )
 from certes.diffusion.noise import NoiseSource, stream_seeds
 from certes.diffusion.process import Process
-from certes.diffusion.schedules import Schedule, Still
+from certes.diffusion.schedules import Schedule
 from certes.errors import InputError, ModelError
 
 Picture = Float[Tensor, "b c h w"]
@@ -201,7 +201,7 @@ def _rate(schedule: Schedule, t: Scalars) -> Scalars:
 
 def _check_prior(name: str, schedule: Schedule, block: Tensor) -> None:
     """Refuse a block that its noise does not drown: KL of N(0, s^2 + d^2) and N(0, s^2)."""
-    last = 0.0 if isinstance(schedule, Still) else float(schedule.noise_level(1.0))
+    last = float(schedule.noise_level(1.0))
     deviation = float((block - _MIDDLE).double().square().mean().sqrt())
     ratio = (deviation / last) ** 2
     wrong = (ratio - math.log1p(ratio)) / 2

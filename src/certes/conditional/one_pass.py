@@ -18,7 +18,7 @@ from torch import Tensor
 
 from certes.conditional.model import ConditionalModel
 from certes.conditional.restore import condition_label
-from certes.conditional.tasks import ConditionalTask, Paired, task_from_config
+from certes.conditional.tasks import ConditionalTask, checked_conditions, task_from_config
 from certes.data.files import write_json
 from certes.data.mosaic import mosaic
 from certes.data.pictures import Picture as File
@@ -97,8 +97,7 @@ class OnePass(Recipe[BoundsNetwork]):
     @property
     def channels(self) -> int:
         """Of the patches."""
-        paired = isinstance(self.model.task, Paired)
-        return self.model.channels + self.denoiser.y.channels * paired
+        return self.model.task.patch_channels(self.model.channels)
 
     @property
     def schedule(self) -> Schedule:
@@ -137,9 +136,8 @@ class OnePass(Recipe[BoundsNetwork]):
         return (grid * 255).round().byte().movedim(0, -1)
 
     def _pairs(self, patches: Patches, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        task, channels = self.model.task, self.model.channels
-        x, given = patches[:, :channels], patches[:, channels:]
-        y = given if isinstance(task, Paired) else task.measure(x, generator)
+        task = self.model.task
+        x, y = task.split(patches, self.model.channels, generator)
         return x, task.shown(y)
 
 
@@ -211,21 +209,11 @@ class OnePassModel:
 
     def _shown(self, y: Tensor) -> Picture:
         """Conditions as the network sees them."""
-        if y.ndim != 4 or y.numel() == 0:
-            raise InputError(f"y: shape {tuple(y.shape)}; wanted a batch (B, C, H, W)")
-        if not y.is_floating_point():
-            # Noise levels of its type would be whole numbers, and the answers wrong.
-            raise InputError(f"y: {y.dtype}; wanted float values in [0, 1]: convert it first")
-        shown, wanted = self.task.shown(y), self.network.y.channels
+        shown, wanted = checked_conditions(self.task, y), self.network.y.channels
         if shown.shape[1] != wanted:
             raise InputError(
                 f"y: conditions of shape {tuple(y.shape)} are seen as {shown.shape[1]} "
                 f"channel(s); {self.name} sees {wanted}"
-            )
-        if not bool(shown.isfinite().all()):
-            raise InputError(
-                f"y: not finite; only 'inpaint' marks what is missing by NaN, this is a model for "
-                f"{self.task.kind!r}"
             )
         return shown
 

@@ -133,6 +133,7 @@ def _nuclei(task: str, estimator: str) -> ConditionalConfig:
 
 _FACE = Block(3)
 _PAPER_RUN: dict[str, Any] = {
+    "fit": "resize",
     "busy": 0.0,
     "symmetries": "flips",
     "steps": 500_000,
@@ -158,23 +159,23 @@ def _wide(size: int, width: int, multiples: list[int], levels: tuple[int, ...]) 
 
 def _paper(task: str, estimator: str) -> ConditionalConfig:
     deep = [1, 1, 2, 2, 3, 3]
-    what, y, size, sigma_y, curriculum, batch, unet, fit = {
+    what, y, size, sigma_y, curriculum, batch, unet = {
         "celebahq-inpaint": (
             *(Inpainting(mask=False), _FACE, 128, 1.0, 500_000, 25),
-            *(_wide(128, 96, deep, (3, 4, 5)), "resize"),
+            _wide(128, 96, deep, (3, 4, 5)),
         ),
         "celebahq-super-resolve": (
             *(SuperResolving(factor=8), _FACE, 160, 0.5, 250_000, 16),
-            *(_wide(160, 96, deep, (3, 4, 5)), "resize"),
+            _wide(160, 96, deep, (3, 4, 5)),
         ),
         "edges2shoes": (
             *(Paired(condition_channels=3), _FACE, 64, 1.0, 300_000, 50),
-            *(_wide(64, 128, [1, 1, 2, 2], (2, 3)), "resize"),
+            _wide(64, 128, [1, 1, 2, 2], (2, 3)),
         ),
     }[task]
     sigma_x = (3 * size**2) ** 0.5
     made = estimator_for(estimator, sigma_x, sigma_y, sigma_x, curriculum)
-    return _config(what, made, _FACE, y, unet, patch=size, batch=batch, fit=fit, **_PAPER_RUN)
+    return _config(what, made, _FACE, y, unet, patch=size, batch=batch, **_PAPER_RUN)
 
 
 PRESETS: dict[str, ConditionalConfig] = {

@@ -11,7 +11,6 @@ from torch import Tensor
 from certes.conditional.config import ConditionalConfig
 from certes.conditional.objective import NoisyPairs, ScoreMatching, noisy_pairs
 from certes.conditional.preview import save_pairs_grid
-from certes.conditional.tasks import Paired
 from certes.diffusion.schedules import Schedule
 from certes.networks.conditional import ConditionalNetworkDenoiser
 from certes.training.recipe import Recipe
@@ -40,7 +39,7 @@ class Conditional(Recipe[ConditionalNetworkDenoiser]):
     @property
     def channels(self) -> int:
         """Of the patches."""
-        return self.x.channels + self.y.channels * isinstance(self.task, Paired)
+        return self.task.patch_channels(self.x.channels)
 
     @property
     def schedule(self) -> Schedule:
@@ -61,8 +60,7 @@ class Conditional(Recipe[ConditionalNetworkDenoiser]):
             patches: training patches, image units.
             generator: of what is random in measuring them.
         """
-        x, given = patches[:, : self.x.channels], patches[:, self.x.channels :]
-        y = given if isinstance(self.task, Paired) else self.task.measure(x, generator)
+        x, y = self.task.split(patches, self.x.channels, generator)
         return x, self.task.shown(y)
 
     def noisy(

@@ -14,6 +14,7 @@ from torch import Tensor
 from certes.conditional.model import ConditionalModel
 from certes.conditional.policies import policy_named
 from certes.conditional.sampling import draw_given, levels_of
+from certes.conditional.tasks import checked_conditions
 from certes.diffusion.grids import Grid
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.solvers.sampling import ReverseChain, SolverName
@@ -137,14 +138,4 @@ def _shown(
     y: Tensor, model: ConditionalModel
 ) -> tuple[Float[Tensor, "b cy h w"], tuple[int, int, int]]:
     """Conditions as the network sees them, and the shape of their pictures."""
-    if y.ndim != 4 or len(y) == 0:
-        raise InputError(f"y: shape {tuple(y.shape)}; wanted a batch (B, C, H, W) of conditions")
-    if not y.is_floating_point():
-        raise InputError(f"y: {y.dtype}; wanted float values in [0, 1]: convert it first")
-    shown = model.task.shown(y)
-    if not bool(shown.isfinite().all()):
-        raise InputError(
-            f"y: not finite; only 'inpaint' marks what is missing by NaN, this is a model for "
-            f"{model.task.kind!r}"
-        )
-    return shown, model.task.picture_shape(y, model.channels)
+    return checked_conditions(model.task, y), model.task.picture_shape(y, model.channels)

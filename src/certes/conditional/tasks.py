@@ -51,6 +51,22 @@ class ConditionalTask(ABC):
             InputError: for values that cannot be such conditions.
         """
 
+    def patch_channels(self, picture: int) -> int:
+        """Channels of a training patch, for pictures of ``picture`` channels."""
+        return picture
+
+    def split(
+        self, patches: Picture, picture: int, generator: torch.Generator
+    ) -> tuple[Picture, Float[Tensor, "b ..."]]:
+        """Training patches as pictures and conditions in users' form.
+
+        Args:
+            patches: of :meth:`patch_channels` channels, the picture's first.
+            picture: channels of a picture.
+            generator: of what is random in the conditions.
+        """
+        return patches, self.measure(patches, generator)
+
     def picture_shape(self, y: Float[Tensor, "b ..."], channels: int) -> Shape:
         """(C, H, W) of the picture behind a condition in users' form."""
         return (channels, y.shape[-2], y.shape[-1])
@@ -223,6 +239,14 @@ class Paired(ConditionalTask):
     def measure(self, x: Picture, generator: torch.Generator) -> Float[Tensor, "b ..."]:
         raise InputError("task: 'paired' conditions are not made from pictures; give them")
 
+    def patch_channels(self, picture: int) -> int:
+        return picture + self.condition_channels
+
+    def split(
+        self, patches: Picture, picture: int, generator: torch.Generator
+    ) -> tuple[Picture, Picture]:
+        return patches[:, :picture], patches[:, picture:]
+
     def shown(self, y: Picture) -> Picture:
         return y
 
@@ -253,6 +277,26 @@ def task_from_config(config: Mapping[str, Any]) -> ConditionalTask:
         return task(**fields)
     except TypeError as error:
         raise InputError(f"task: fields {sorted(fields)} do not fit {task.kind!r}") from error
+
+
+def checked_conditions(task: ConditionalTask, y: Tensor) -> Picture:
+    """Conditions in users' form as the network sees them.
+
+    Raises:
+        InputError: for what is no batch of finite conditions.
+    """
+    if y.ndim != 4 or y.numel() == 0:
+        raise InputError(f"y: shape {tuple(y.shape)}; wanted a batch (B, C, H, W) of conditions")
+    if not y.is_floating_point():
+        # Noise levels of its type would be whole numbers, and the answers wrong.
+        raise InputError(f"y: {y.dtype}; wanted float values in [0, 1]: convert it first")
+    shown = task.shown(y)
+    if not bool(shown.isfinite().all()):
+        raise InputError(
+            f"y: not finite; only 'inpaint' marks what is missing by NaN, this is a model for "
+            f"{task.kind!r}"
+        )
+    return shown
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -48,6 +48,17 @@ def read_sheets(folder: str | Path, split: str) -> Sheets:
     return Sheets(torch.as_tensor(pictures), labels)
 
 
+def read_sheet(path: str | Path, side: int) -> UInt8[Tensor, "n c s s"]:
+    """Read the pictures of one sheet, whose side is known, row by row.
+
+    Raises: InputError for a damaged file, or sides that the pictures' is no part of.
+    """
+    pixels = _pixels(Path(path))
+    if any(size % side for size in pixels.shape[:2]):
+        raise InputError(f"{path}: {pixels.shape[:2]} pixels cannot be cut into squares of {side}")
+    return torch.as_tensor(_cut(pixels, side))
+
+
 def _paths(folder: Path, split: str) -> list[Path]:
     numbered = folder.glob(f"{split}-[0-9]*")
     paths = sorted(path for path in numbered if path.suffix.lower() in _SUFFIXES)

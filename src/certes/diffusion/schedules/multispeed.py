@@ -3,7 +3,7 @@ r"""Multi-speed diffusion: parts of a picture that turn into noise at speeds of 
 .. math:: x_t^i = \alpha_{k(i)}(t)\, x_0^i + \sigma_{k(i)}(t)\, e^i
 
 with a schedule :math:`k(i)` for every coordinate :math:`i` (Batzolis et al. 2021,
-arXiv:2111.13606, section 3.3, where the coordinates are two blocks).
+arXiv:2111.13606, where the coordinates are two blocks).
 """
 
 from __future__ import annotations

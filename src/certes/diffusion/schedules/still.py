@@ -17,7 +17,7 @@ class Still(Schedule):
     r"""No noise at any time: :math:`\alpha = 1, \sigma = 0`.
 
     For a block that others are given: the condition of a conditional denoising estimator (Batzolis
-    et al. 2021, arXiv:2111.13606, section 3.1). Part of a :class:`Multispeed`, seldom alone.
+    et al. 2021, arXiv:2111.13606). Part of a :class:`Multispeed`, seldom alone.
     """
 
     kind: ClassVar[str] = "still"

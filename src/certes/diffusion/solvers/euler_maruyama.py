@@ -20,7 +20,8 @@ from torch import Tensor
 from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.process import Process, score_transition
-from certes.diffusion.solvers.state import State, steps_of
+from certes.diffusion.solvers.state import State
+from certes.diffusion.solvers.stepping import walk
 
 Picture = Float[Tensor, "b c h w"]
 
@@ -51,20 +52,5 @@ def euler_maruyama(
     x: Picture,
     noise: NoiseSource,
 ) -> Iterator[State]:
-    """Walk ``x`` down the grid, one network call for each step.
-
-    The last pictures are free of noise if the last time is; if it is not, ``estimate`` of the last
-    state is what the last step took for the clean pictures.
-
-    Args:
-        process: the schedule and its basis.
-        denoiser: estimates the clean pictures.
-        times: descending times; the last may be free of noise.
-        x: pictures at ``times[0]``, process coordinates.
-        noise: one stream for each picture.
-    """
-    for t, s in steps_of(times):
-        estimate = process.denoise(denoiser, x, t).mean
-        mean, std = euler_maruyama_step(process, x, estimate, t, s)
-        x = mean + std * noise.normal(x.shape[1:], x.dtype)
-        yield State(float(s), x, estimate)
+    """Walk ``x`` down the grid; see :func:`~certes.diffusion.solvers.stepping.walk`."""
+    return walk(euler_maruyama_step, process, denoiser, times, x, noise)

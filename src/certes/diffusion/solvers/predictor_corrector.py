@@ -6,7 +6,7 @@ goes to the next, in the order of the authors' code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from jaxtyping import Float
@@ -19,10 +19,10 @@ from certes.diffusion.solvers.euler_maruyama import euler_maruyama_step
 from certes.diffusion.solvers.langevin import SNR, Scale, by_level, correct
 from certes.diffusion.solvers.reverse_diffusion import reverse_diffusion_step
 from certes.diffusion.solvers.state import State, steps_of
+from certes.diffusion.solvers.stepping import Step
 from certes.errors import InputError
 
 Picture = Float[Tensor, "b c h w"]
-Step = Callable[..., tuple[Picture, Float[Tensor, " ..."]]]
 
 PredictorName = Literal["reverse_diffusion", "euler_maruyama", "ancestral"]
 PREDICTORS: dict[str, Step] = {
@@ -30,7 +30,6 @@ PREDICTORS: dict[str, Step] = {
     "euler_maruyama": euler_maruyama_step,
     "ancestral": Process.transition,
 }
-"""Mean and standard deviation of a step: ``(process, x, x0, t, s)``."""
 
 
 def predictor_corrector(
