@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from certes.errors import InputError, ModelError
 from certes.evaluation.features import with_channels
+from certes.evaluation.metrics import check_shapes
 from certes.networks.files import read_tensors
 from certes.networks.model import compute_device
 
@@ -226,11 +227,7 @@ def _layer(width: int) -> nn.Module:
 
 
 def _check_pictures(x: Tensor, reference: Tensor, least: int) -> None:
-    if x.shape != reference.shape:
-        raise InputError(
-            f"reference: shape {tuple(reference.shape)}, wanted {tuple(x.shape)}: "
-            "compare pictures of the same size and channels"
-        )
+    check_shapes(x, reference)
     height, width = x.shape[-2:]
     if min(height, width) < least:
         raise InputError(

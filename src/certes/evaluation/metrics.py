@@ -20,7 +20,7 @@ def psnr(x: Float[Tensor, "b c h w"], reference: Float[Tensor, "b c h w"]) -> Fl
 
     Infinite for equal pictures. Raises: InputError for pictures of different shapes.
     """
-    _check_shapes(x, reference)
+    check_shapes(x, reference)
     return -10 * torch.log10((x.double() - reference).square().mean(dim=(1, 2, 3))).float()
 
 
@@ -30,7 +30,7 @@ def ssim(x: Float[Tensor, "b c h w"], reference: Float[Tensor, "b c h w"]) -> Fl
     Source: Wang, Bovik, Sheikh, Simoncelli, Image quality assessment (IEEE TIP 2004), through
     torchmetrics. Raises: InputError for pictures of different shapes.
     """
-    _check_shapes(x, reference)
+    check_shapes(x, reference)
     # torchmetrics takes seconds to import, so that no other command should pay for it.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -69,7 +69,11 @@ def diversity(samples: Float[Tensor, "k b c h w"]) -> Float[Tensor, " b"]:
     return 255 * samples.std(dim=0).mean(dim=(1, 2, 3))
 
 
-def _check_shapes(x: Tensor, reference: Tensor) -> None:
+def check_shapes(x: Tensor, reference: Tensor) -> None:
+    """Refuse two batches that cannot be compared.
+
+    Raises: InputError for pictures of different shapes.
+    """
     if x.shape != reference.shape:
         raise InputError(
             f"reference: shape {tuple(reference.shape)}, wanted {tuple(x.shape)}: "
