@@ -13,13 +13,14 @@ from torch import Tensor
 
 from certes.conditional import model as conditional
 from certes.conditional.model import ConditionalModel, load_conditional
+from certes.conditional.one_pass.model import OnePassModel, load_one_pass
 from certes.conditional.restore import POLICY, restore_given
 from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.solvers.state import State
 from certes.errors import InputError, ModelError
 from certes.intervals.posterior import Posterior
-from certes.networks import bounds
 from certes.networks import model as unconditional
+from certes.networks import one_pass
 from certes.networks.colours import Colours
 from certes.networks.model import Model, kind_of
 from certes.restoration.deepinv import Physics
@@ -33,8 +34,8 @@ def load(
     device: str | torch.device | None = None,
     label: int | None = None,
     dtype: torch.dtype | None = None,
-) -> Model | ConditionalModel:
-    """Load a model.
+) -> Model | ConditionalModel | OnePassModel:
+    """Load a model. One of bounds is called on conditions, ``model(y) -> Bounds``.
 
     Args:
         source: a bundled name (``certes models list``), a model folder, a diffusers DDPM folder,
@@ -49,11 +50,8 @@ def load(
         ModelError: if there is no such model or device, or the model cannot be read.
     """
     kind = kind_of(source) if label is None else unconditional.KIND
-    if kind == bounds.KIND:
-        raise ModelError(
-            f"model: {str(source)!r} answers with bounds, and draws no pictures; load it by "
-            "certes.conditional.one_pass.load_bounds"
-        )
+    if kind == one_pass.KIND:
+        return load_one_pass(source, device)
     if kind == conditional.KIND:
         return load_conditional(source, device, dtype)
     return unconditional.load(source, device, label, dtype)
@@ -120,6 +118,11 @@ def restore(
         "batch_size": batch_size,
         "callback": callback,
     }
+    if isinstance(made, OnePassModel):
+        raise ModelError(
+            f"model: {made.name} answers with bounds and draws no samples: call it on conditions, "
+            "model(y)"
+        )
     if isinstance(made, ConditionalModel):
         _check_given(made, operator, noise)
         return restore_given(y, made, policy=policy, **common)

@@ -1,4 +1,4 @@
-"""Bounds in one pass: where they start, what they converge to, and that they are calibrated."""
+"""Bounds in one pass: where they start, what they learn, their folders, and that they calibrate."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ from torch import Tensor
 
 import certes
 from certes.conditional.model import ConditionalModel
-from certes.conditional.one_pass import (
-    OnePass,
+from certes.conditional.one_pass.levels import CANDIDATES, best_level
+from certes.conditional.one_pass.model import (
     OnePassModel,
-    QuantileLoss,
-    fine_tuning,
-    load_bounds,
-    save_bounds,
+    load_one_pass,
+    one_pass_model,
+    save_one_pass,
 )
+from certes.conditional.one_pass.recipe import HeadLoss, OnePass
+from certes.conditional.one_pass.sampled import SampledBounds, sample_bounds_of
+from certes.conditional.one_pass.starts import from_conditional, from_nothing, from_pictures
 from certes.conditional.presets import PRESETS
 from certes.conditional.recipe import Conditional
 from certes.conditional.restore import condition_label
-from certes.conditional.tasks import Denoising
+from certes.conditional.tasks import Deblurring, Denoising, Drawing, Inpainting, SuperResolving
 from certes.data.bundled import bundled_pictures
 from certes.data.patches import PatchDataset
 from certes.errors import CertesError, InputError, ModelError
 from certes.intervals.bounds import Bounds, Provenance
 from certes.intervals.cards import Calibration
-from certes.networks.bounds import HEADS, KIND, BoundsNetwork, pinball, three_heads
+from certes.networks.heads import HEADS
 from certes.networks.model import CARD, kind_of
+from certes.networks.one_pass import KIND, OnePassNetwork, PairFront
 from certes.training.loop import Run
 from certes.training.noising import NoisyBatch
 
 from .conftest import pairs
 
 ALPHA = 0.2
+SIZES = {"patch": 28, "batch": 8, "warmup": 2, "precision": "no", "learning_rate": 2e-3}
 
 
 @pytest.fixture(scope="module")
@@ -49,81 +53,7 @@ def model() -> ConditionalModel:
         weight = denoiser.net.conv_out.weight
         weight.copy_(0.05 * torch.randn(weight.shape, generator=generator))
     denoiser.net.eval()
-    return ConditionalModel("tiny", denoiser, Denoising(), recipe.estimator, 1, {}, "tiny")
-
-
-def conditions(count: int = 3) -> Tensor:
-    return torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(2))
-
-
-def heads(model: ConditionalModel) -> BoundsNetwork:
-    denoiser = model.denoiser
-    return three_heads(denoiser, float(model.estimator.x.noise_level(1.0)))  # pyright: ignore
-
-
-def test_at_first_every_head_is_the_networks_own_estimate(model: ConditionalModel) -> None:
-    network, y = heads(model), conditions()
-    sigma = torch.full((len(y),), network.sigma_x)
-    # x_t at its expected value, which the largest noise makes meaningless.
-    x_t = torch.full_like(y, network.x.center)
-    estimate = model(x_t, sigma, y, torch.zeros(len(y))).x.mean
-    answers = network(y)
-    assert answers.shape == (len(y), HEADS, 1, 28, 28)
-    for head in answers.unbind(1):
-        torch.testing.assert_close(head, estimate, rtol=1e-4, atol=1e-4)
-    assert float(estimate.std()) > 1e-3
-
-
-@pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
-def test_the_quantile_loss_is_least_at_the_quantile(level: float) -> None:
-    truth = torch.linspace(0, 1, 1001, dtype=torch.float64)
-    answers = torch.linspace(0, 1, 201, dtype=torch.float64)
-    costs = torch.stack([pinball(answer, truth, level).mean() for answer in answers])
-    assert float(answers[costs.argmin()]) == pytest.approx(level, abs=0.006)
-
-
-def test_the_loss_is_minimised_by_the_conditional_quantiles(model: ConditionalModel) -> None:
-    """Gaussian pairs: linear heads fitted by the real loss find m(y) and m(y) -+ z s."""
-    problem = pairs()
-    x0, y = problem.sample(4000, seed=0)
-    mean, covariance = problem.posterior(y)
-    deviation = covariance.diagonal().sqrt()
-    network = heads(model)
-    loss = QuantileLoss(network, ALPHA)
-    # Affine in y for each head and pixel; the answer of a network is -(x - c) / s nearly.
-    weights = torch.zeros(HEADS, 2, 2, dtype=torch.float64, requires_grad=True)
-    offsets = torch.zeros(HEADS, 2, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights, offsets], max_iter=150, line_search_fn="strong_wolfe")
-    flat = (y - 0.4).flatten(1)
-    batch = NoisyBatch(x0, y, x0, flat, flat[:, 0], flat[:, 0])
-
-    def answer() -> Tensor:
-        return (torch.einsum("hij,bj->bhi", weights, flat) + offsets).reshape(-1, HEADS, 1, 2)
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        total = exact(loss, answer(), batch).mean()
-        total.backward()
-        return total
-
-    optimiser.step(closure)
-    lower, estimate, upper = network.read(answer().detach()).flatten(2).unbind(1)
-    z = 1.2815515655446004
-    m = mean.flatten(1)
-    for found, expected in ((estimate, m), (lower, m - z * deviation), (upper, m + z * deviation)):
-        assert float((found - expected).abs().mean()) < 0.1 * float(deviation.mean())
-    # Negative control: the median is not the lower quantile.
-    assert float((lower - m).abs().mean()) > float(deviation.mean())
-
-
-def exact(loss: QuantileLoss, output: Tensor, batch: NoisyBatch) -> Tensor:
-    """The real loss in float64."""
-
-    class Wide(Tensor):
-        def float(self) -> Tensor:
-            return self
-
-    return loss(output.as_subclass(Wide), batch).each.as_subclass(Tensor)
+    return ConditionalModel("tiny", denoiser, Denoising(), recipe.estimator, 1, {}, "71c9")
 
 
 @pytest.fixture(scope="module")
@@ -131,18 +61,24 @@ def patches() -> PatchDataset:
     return PatchDataset([(p.pixels * 255).byte() for p in bundled_pictures()], 28, 0.5)
 
 
+def recipe_of(model: ConditionalModel, head: str = "quantiles", steps: int = 60) -> OnePass:
+    often = {"checkpoint_every": steps, "sample_every": steps}
+    return from_conditional(model, head, ALPHA, steps=steps, **often, **SIZES)
+
+
 @pytest.fixture(scope="module")
 def run(
     model: ConditionalModel, patches: PatchDataset, tmp_path_factory: pytest.TempPathFactory
-) -> Run[BoundsNetwork]:
+) -> Run[OnePassNetwork]:
     """A finished run of the real loop."""
-    sizes = {"patch": 28, "batch": 8, "warmup": 2, "precision": "no", "learning_rate": 2e-3}
-    config = fine_tuning(model, ALPHA, steps=60, checkpoint_every=60, sample_every=60, **sizes)
-    out = tmp_path_factory.mktemp("bounds")
-    made = Run(OnePass(config, model), patches, out, resume=False)
+    made = Run(recipe_of(model), patches, tmp_path_factory.mktemp("bounds"), resume=False)
     for _ in made.steps():
         pass
     return made
+
+
+def conditions(count: int = 3) -> Tensor:
+    return torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(2))
 
 
 def measured(patches: PatchDataset, step: int, count: int, noise: float) -> tuple[Tensor, Tensor]:
@@ -151,32 +87,74 @@ def measured(patches: PatchDataset, step: int, count: int, noise: float) -> tupl
     return x, x + noise * torch.randn(x.shape, generator=generator)
 
 
-def test_training_lowers_the_loss(
-    model: ConditionalModel, run: Run[BoundsNetwork], patches: PatchDataset
+def test_at_first_every_end_is_the_networks_own_estimate(model: ConditionalModel) -> None:
+    start, y = recipe_of(model).start, conditions()
+    assert isinstance(start.front, PairFront)
+    sigma = torch.full((len(y),), start.front.sigma_x)
+    # x_t at its expected value, which the largest noise makes meaningless.
+    x_t = torch.full_like(y, start.front.x.center)
+    estimate = model(x_t, sigma, y, torch.zeros(len(y))).x.mean
+    for part in start(y).unbind(1):
+        torch.testing.assert_close(part, estimate, rtol=1e-4, atol=1e-4)
+    assert float(estimate.std()) > 1e-3
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_is_trained_by_the_real_loop(
+    model: ConditionalModel, patches: PatchDataset, tmp_path: Path, head: str
+) -> None:
+    recipe, data = recipe_of(model, head, steps=40), patches
+    if head == "sampled":
+        made = sample_bounds_of(
+            model, patches, 16, tmp_path / "b.safetensors", samples=4, steps=2, alpha=ALPHA
+        )
+        data = made
+    run = Run(recipe, data, tmp_path, resume=False)
+    batch = recipe.noisy(
+        recipe.build(),
+        data.batch(10_000, 16, 0),
+        run.times.draw(16, torch.Generator().manual_seed(0)),
+        torch.Generator().manual_seed(0),
+        0,
+    )
+
+    def cost(network: OnePassNetwork) -> float:
+        with torch.no_grad():
+            losses = HeadLoss(network)(network.net(batch.x_t, batch.conditioning), batch)
+        return float(losses.each.mean())
+
+    before = cost(recipe.start)
+    for _ in run.steps():
+        pass
+    assert cost(run.averaged()) < before - 0.03 * abs(before)
+    assert (tmp_path / "samples-40.png").is_file()
+
+
+def test_training_lowers_both_parts_of_the_quantile_loss(
+    model: ConditionalModel, run: Run[OnePassNetwork], patches: PatchDataset
 ) -> None:
     x, y = measured(patches, 0, 64, Denoising().noise)
 
-    def cost(network: BoundsNetwork) -> list[float]:
-        seen, told = network.inputs(y)
+    def cost(network: OnePassNetwork) -> list[float]:
+        seen, told = network.front.inputs(y)
         batch = NoisyBatch(x, seen, x, told, told[:, 0], told[:, 0])
         with torch.no_grad():
-            losses = QuantileLoss(network, ALPHA)(network.net(seen, told), batch)
-        return [float(part.mean()) for part in (losses.each, losses.simple, losses.variance)]
+            losses = HeadLoss(network)(network.net(seen, told), batch)
+        ends = losses.each - losses.simple
+        return [float(part.mean()) for part in (losses.simple, ends)]
 
-    before, after = cost(heads(model)), cost(run.averaged())
-    assert all(new < 0.5 * old for new, old in zip(after, before, strict=True))
-    assert after[0] == pytest.approx(after[1] + after[2])
+    before, after = cost(recipe_of(model).start), cost(run.averaged())
+    assert all(0 < new < 0.5 * old for new, old in zip(after, before, strict=True))
     lower, _, upper = run.averaged()(y).unbind(1)
     assert float((lower < upper).double().mean()) > 0.9
-    assert (run.out / "samples-60.png").is_file()
 
 
 def test_a_folder_answers_as_its_network(
-    model: ConditionalModel, run: Run[BoundsNetwork], tmp_path: Path
+    model: ConditionalModel, run: Run[OnePassNetwork], tmp_path: Path
 ) -> None:
     network, y = run.averaged(), conditions()
-    save_bounds(tmp_path, network, model, ALPHA, {"name": "bounds"})
-    loaded = load_bounds(tmp_path, "cpu")
+    save_one_pass(tmp_path, network, recipe_of(model), {"name": "bounds"})
+    loaded = load_one_pass(tmp_path, "cpu")
     bounds, expected = loaded(y), network(y).clamp(0, 1)
     torch.testing.assert_close(bounds.estimate, expected[:, 1])
     torch.testing.assert_close(bounds.lower, torch.minimum(expected[:, 0], expected[:, 1]))
@@ -186,25 +164,39 @@ def test_a_folder_answers_as_its_network(
     )
     torch.testing.assert_close(loaded(y.numpy()).upper, bounds.upper)
     assert kind_of(tmp_path) == KIND
-    with pytest.raises(ModelError, match="load_bounds"):
-        certes.load(tmp_path)
+    assert certes.load(tmp_path, "cpu").hash == loaded.hash
+    with pytest.raises(ModelError, match=r"draws no samples: call it on conditions, model\(y\)"):
+        certes.restore(y, model=str(tmp_path))
+
+
+def test_many_conditions_are_answered_in_parts(model: ConditionalModel) -> None:
+    raw = one_pass_model(recipe_of(model).start, recipe_of(model), "raw")
+    y = conditions(130)
+    torch.testing.assert_close(raw(y).estimate[100:101], raw(y[100:101]).estimate)
+    assert raw(y).estimate.shape == (130, 1, 28, 28)
 
 
 def test_a_hash_is_of_all_that_the_bounds_depend_on(
     model: ConditionalModel, tmp_path: Path
 ) -> None:
-    def mark(network: BoundsNetwork, alpha: float = ALPHA, name: str = "bounds") -> str:
-        save_bounds(tmp_path, network, model, alpha, {"name": name})
-        return load_bounds(tmp_path, "cpu").hash
+    def mark(network: OnePassNetwork, recipe: OnePass, name: str = "bounds") -> str:
+        save_one_pass(tmp_path, network, recipe, {"name": name})
+        return load_one_pass(tmp_path, "cpu").hash
 
-    network = heads(model)
-    first = mark(network)
-    assert mark(network) == mark(network, name="another") == first != model.hash
-    elsewhere = BoundsNetwork(network.net, network.x, network.y, network.sigma_x / 2)
-    changed = [mark(network, alpha=0.1), mark(elsewhere)]
+    recipe = recipe_of(model)
+    network = recipe.start
+    first = mark(network, recipe)
+    assert mark(network, recipe, name="another") == first != model.hash
+    assert one_pass_model(network, recipe, "any").hash == first
+    front = network.front
+    assert isinstance(front, PairFront)
+    elsewhere = OnePassNetwork(network.net, replace(front, sigma_x=front.sigma_x / 2), network.head)
+    changed = [mark(elsewhere, recipe)]
+    other = from_conditional(model, alpha=0.1, **SIZES)
+    changed.append(mark(other.start, other))
     with torch.no_grad():
         network.net.state_dict()["conv_out.bias"][0] += 1e-3
-    changed.append(mark(network))
+    changed.append(mark(network, recipe))
     assert len({first, *changed}) == 4
 
 
@@ -221,27 +213,23 @@ def test_a_hash_is_of_all_that_the_bounds_depend_on(
 def test_whatever_the_heads_say_is_ordered_and_cut(
     model: ConditionalModel, said: tuple[float, ...], expected: tuple[float, ...]
 ) -> None:
-    network = heads(model)
-    ratio = network.sigma_x / network.x.scale
-    z0 = (torch.tensor(said) - network.x.center) / network.x.scale
+    recipe = recipe_of(model)
+    network, x = recipe.start, recipe.start.front.x
     with torch.no_grad():
         network.net.conv_out.weight.zero_()
-        # The velocity of z_0 where z_t = 0.
-        velocity = -z0 * (1 + ratio**2) ** 0.5 / ratio
         bias = network.net.state_dict()["conv_out.bias"]
-        bias.copy_(velocity.repeat_interleave(network.net.config.stem**2))
-    bounds = OnePassModel("constant", network, Denoising(), ALPHA, "given denoise", "c")(
-        conditions()
-    )
+        values = (torch.tensor(said) - x.center) / x.scale
+        bias.copy_(values.repeat_interleave(network.net.config.stem**2))
+    bounds = one_pass_model(network, recipe, "constant")(conditions())
     for end, value in zip((bounds.lower, bounds.estimate, bounds.upper), expected, strict=True):
         torch.testing.assert_close(end, torch.full_like(end, value), rtol=0, atol=1e-5)
 
 
 def test_calibrated_bounds_keep_their_promise(
-    run: Run[BoundsNetwork], patches: PatchDataset
+    model: ConditionalModel, run: Run[OnePassNetwork], patches: PatchDataset
 ) -> None:
     noise = Denoising().noise
-    raw = OnePassModel("raw", run.averaged(), Denoising(), ALPHA, "given denoise", "raw")
+    raw = one_pass_model(run.averaged(), recipe_of(model), "raw")
     (known, y_known), (new, y_new) = (measured(patches, step, 100, noise) for step in (1, 2))
     bounds = raw(y_new)
 
@@ -265,24 +253,97 @@ def test_calibrated_bounds_keep_their_promise(
         right(replace(bounds, provenance=other))
 
 
+def test_a_run_goes_on_from_its_own_start_only(
+    model: ConditionalModel, run: Run[OnePassNetwork], patches: PatchDataset
+) -> None:
+    other = ConditionalModel(
+        "other", model.denoiser, model.task, model.estimator, 1, {}, "another hash"
+    )
+    Run(recipe_of(model), patches, run.out, resume=True)
+    with pytest.raises(ModelError, match="start"):
+        Run(recipe_of(other), patches, run.out, resume=True)
+
+
+@pytest.mark.parametrize(
+    "task", [SuperResolving(0.02, factor=4), Inpainting(), Denoising(), Deblurring(0.02)]
+)
+def test_a_model_of_pictures_starts_any_task(task: SuperResolving | Inpainting) -> None:
+    prior = certes.load("nuclei", "cpu", dtype=torch.float32)
+    x = torch.stack([p.pixels[:, :32, :32] for p in bundled_pictures()])
+    level, errors = best_level(prior, task, x)
+    assert len(errors) == CANDIDATES
+    assert errors[level] == min(errors.values()) < 0.9 * max(errors.values())
+    raw = from_pictures(prior, task, level, patch=32)
+    y = task.measure(x, torch.Generator().manual_seed(0))
+    bounds = one_pass_model(raw.start, raw, "raw")(y)
+    assert bounds.provenance is not None
+    assert bounds.provenance.sampler == "g-conffusion"
+    # The best level's error is that of the network that starts there.
+    assert float((bounds.estimate - x).square().mean()) == pytest.approx(errors[level], rel=0.1)
+
+
+def test_a_network_from_nothing_knows_nothing_and_is_of_the_same_size(
+    model: ConditionalModel,
+) -> None:
+    config = PRESETS["tiny-conditional"]
+    fresh, tuned = from_nothing(config, steps=7), recipe_of(model)
+    assert (fresh.config.method, fresh.config.start, fresh.config.steps) == ("adm-uq", "nothing", 7)
+    assert fresh.start.net.config == tuned.start.net.config
+    assert fresh.config.batch == config.batch
+
+
+def test_sampled_bounds_are_kept_and_gone_on_with(
+    model: ConditionalModel, patches: PatchDataset, tmp_path: Path
+) -> None:
+    path, settings = tmp_path / "bounds.safetensors", {"samples": 3, "steps": 2, "alpha": ALPHA}
+    done: list[float] = []
+    first = sample_bounds_of(model, patches, 16, path, **settings)
+    whole = sample_bounds_of(model, patches, 32, path, advance=done.append, **settings)
+    assert len(done) == 1  # one part of 16 was there already
+    torch.testing.assert_close(whole.stacks[:16], first.stacks)
+    x, y, lower, mean, upper = whole.stacks.unbind(1)
+    assert bool(((lower <= upper) & (mean >= lower - 1e-6) & (mean <= upper + 1e-6)).all())
+    torch.testing.assert_close(x[:16], patches.batch(0, 16, 0)[:, 0])
+    assert float((y - x).std()) == pytest.approx(Denoising().noise, rel=0.05)
+    with pytest.raises(ModelError, match="sampled by another model, or otherwise"):
+        sample_bounds_of(model, patches, 32, path, samples=4, steps=2, alpha=ALPHA)
+
+
+def test_sampled_patches_are_turned_alike() -> None:
+    corner = torch.zeros(1, 5, 4, 4)
+    corner[:, :, 0, 1] = torch.arange(1.0, 6.0)
+    for turns, ways in ((True, 8), (False, 2)):
+        batch = SampledBounds(corner, turns).batch(3, 200, 0)
+        assert len({tuple(p[0].flatten().nonzero().flatten().tolist()) for p in batch}) == ways
+        torch.testing.assert_close(batch / batch[:, :1].amax((2, 3), keepdim=True), batch)
+        torch.testing.assert_close(batch, SampledBounds(corner, turns).batch(3, 200, 0))
+
+
 def test_what_cannot_be(model: ConditionalModel, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="alpha: 1"):
-        fine_tuning(model, 1.0)
+    with pytest.raises(CertesError, match="alpha: 1"):
+        from_conditional(model, alpha=1.0)
+    with pytest.raises(CertesError, match="head: 'laplace'"):
+        from_conditional(model, "laplace")
     problem = pairs()
     exact_model = ConditionalModel(
         "exact", problem.denoiser(), Denoising(), model.estimator, 1, {}, "exact"
     )
     with pytest.raises(ModelError, match="no network"):
-        fine_tuning(exact_model)
-    save_bounds(tmp_path, heads(model), model, ALPHA, {"name": "bounds"})
+        from_conditional(exact_model)
+    with pytest.raises(InputError, match="fewer channels than the 3"):
+        prior = certes.load("nuclei", "cpu")
+        prior.denoiser.net.config = replace(prior.denoiser.net.config, in_channels=3)
+        from_pictures(prior, Drawing(), 0.1)
+    recipe = recipe_of(model)
+    save_one_pass(tmp_path, recipe.start, recipe, {"name": "bounds"})
     card = json.loads((tmp_path / CARD).read_text())
     (tmp_path / CARD).write_text(json.dumps({**card, "kind": "conditional"}))
     with pytest.raises(ModelError, match=f"a '{KIND}' one"):
-        load_bounds(tmp_path)
-    kept = {key: value for key, value in card.items() if key not in ("x", "alpha")}
+        load_one_pass(tmp_path)
+    kept = {key: value for key, value in card.items() if key not in ("front", "alpha")}
     (tmp_path / CARD).write_text(json.dumps(kept))
-    with pytest.raises(ModelError, match="does not say x, alpha"):
-        load_bounds(tmp_path)
+    with pytest.raises(ModelError, match="does not say front, alpha"):
+        load_one_pass(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +357,7 @@ def test_what_cannot_be(model: ConditionalModel, tmp_path: Path) -> None:
     ],
 )
 def test_conditions_that_cannot_be(model: ConditionalModel, y: Tensor, message: str) -> None:
-    raw = OnePassModel("raw", heads(model), Denoising(), ALPHA, "given denoise", "raw")
+    recipe = recipe_of(model)
+    raw: OnePassModel = one_pass_model(recipe.start, recipe, "raw")
     with pytest.raises(InputError, match=message):
         raw(y)

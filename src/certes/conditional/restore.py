@@ -14,7 +14,7 @@ from torch import Tensor
 from certes.conditional.model import ConditionalModel
 from certes.conditional.policies import policy_named
 from certes.conditional.sampling import draw_given, levels_of
-from certes.conditional.tasks import checked_conditions
+from certes.conditional.tasks import ConditionalTask, checked_conditions
 from certes.diffusion.grids import Grid
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.solvers.sampling import ReverseChain, SolverName
@@ -119,8 +119,13 @@ def provenance_given(model: ConditionalModel, sampler: str | None, policy: str) 
 
 
 def condition_label(model: ConditionalModel) -> str:
-    """The task in words, with its parameters."""
-    config = model.task.to_config()
+    """The model's task in words, with its parameters."""
+    return label_of(model.task)
+
+
+def label_of(task: ConditionalTask) -> str:
+    """A task in words, with its parameters."""
+    config = task.to_config()
     kind = config.pop("kind")
     return f"{GIVEN} {kind} {json.dumps(config, sort_keys=True)}"
 

@@ -18,7 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.errors import InputError
-from certes.restoration.operators import Denoise, Edges, Inpaint, Operator, SuperResolution
+from certes.restoration.operators import (
+    Blur,
+    Denoise,
+    Edges,
+    Inpaint,
+    Operator,
+    SuperResolution,
+    gaussian_kernel,
+)
 
 Picture = Float[Tensor, "b c h w"]
 Shape = tuple[int, int, int]
@@ -136,6 +144,21 @@ class SuperResolving(Measured):
 
     def picture_shape(self, y: Picture, channels: int) -> Shape:
         return (channels, y.shape[-2] * self.factor, y.shape[-1] * self.factor)
+
+
+@dataclass(frozen=True)
+class Deblurring(Measured):
+    """The picture blurred by a Gaussian; it continues beyond its border as its mirror image.
+
+    Args:
+        sigma: width of the Gaussian, pixels.
+    """
+
+    kind: ClassVar[str] = "deblur"
+    sigma: float = 2.0
+
+    def operator(self, shape: Shape, generator: torch.Generator) -> Operator:
+        return Blur(shape, gaussian_kernel(self.sigma))
 
 
 @dataclass(frozen=True)
@@ -259,7 +282,8 @@ class Labels(Paired):
 
 
 TASKS: dict[str, type[ConditionalTask]] = {
-    task.kind: task for task in (Denoising, SuperResolving, Inpainting, Drawing, Paired, Labels)
+    task.kind: task
+    for task in (Denoising, SuperResolving, Deblurring, Inpainting, Drawing, Paired, Labels)
 }
 
 

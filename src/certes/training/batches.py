@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
+from jaxtyping import Float
 from torch import Tensor
 
 # Cutting patches releases the interpreter's lock; four cores fill about 10000 patches a second.
 _WORKERS = 4
 _AHEAD = 8
+
+
+class Batches(Protocol):
+    """Training patches."""
+
+    def batch(self, step: int, batch_size: int, seed: int) -> Float[Tensor, "b c s s"]:
+        """The patches of one step, in [0, 1]: a pure function of (seed, step)."""
+        ...
 
 
 def prefetched(

@@ -26,12 +26,11 @@ from rich.progress import (
 )
 from torch import Tensor
 
-from certes.data.patches import PatchDataset
 from certes.diffusion.noise import stream_seeds
 from certes.errors import InputError, ModelError
 from certes.training.adam import Adam
 from certes.training.averaging import WeightAverage
-from certes.training.batches import prefetched
+from certes.training.batches import Batches, prefetched
 from certes.training.checkpoints import load_checkpoint, save_checkpoint
 from certes.training.config import RunConfig
 from certes.training.noising import NoisyBatch
@@ -74,9 +73,7 @@ class Run(Generic[Denoises]):
         ModelError: if the checkpoint does not fit.
     """
 
-    def __init__(
-        self, recipe: Recipe[Denoises], data: PatchDataset, out: Path, resume: bool
-    ) -> None:
+    def __init__(self, recipe: Recipe[Denoises], data: Batches, out: Path, resume: bool) -> None:
         self.recipe, self.data, self.out = recipe, data, out
         self.config = config = recipe.config
         # Precision is our own autocast: Accelerator keeps one for the life of the program.
