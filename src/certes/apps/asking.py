@@ -7,18 +7,23 @@ from pathlib import Path
 
 from certes.apps.options import Asked, SamplingOptions, TaskName, TaskOptions
 from certes.conditional.model import KIND, ConditionalModel
+from certes.conditional.one_pass.model import OnePassModel
 from certes.errors import InputError
+from certes.networks import one_pass
 from certes.networks.model import kind_of
+
+GivenModel = ConditionalModel | OnePassModel
+"""Models that are given conditions, and know what of."""
 
 _SETTLED = ("noise", "factor", "kernel", "mask", "missing", "ratio", "quality", "conditions")
 
 
 def is_conditional(source: str) -> bool:
-    """Whether a model, named as for `certes.load`, is conditional.
+    """Whether a model, named as for `certes.load`, is given conditions: it draws, or says bounds.
 
     Raises: ModelError if there is no such model.
     """
-    return kind_of(source) == KIND
+    return kind_of(source) in (KIND, one_pass.KIND)
 
 
 def task_options(asked: Asked, source: str) -> TaskOptions:
@@ -62,7 +67,7 @@ def refuse_conditions(conditions: Path | None, source: str) -> None:
 
 
 def check_settled(
-    asked: Asked, sampling: SamplingOptions, model: ConditionalModel, takes: Collection[str] = ()
+    asked: Asked, sampling: SamplingOptions, model: GivenModel, takes: Collection[str] = ()
 ) -> None:
     """What a conditional model knows already must not be said otherwise, or again.
 

@@ -25,6 +25,7 @@ from certes.apps.commands.restore import restore
 from certes.apps.commands.sample import sample
 from certes.apps.commands.score import score
 from certes.apps.commands.train import train
+from certes.apps.commands.tune import tune
 from certes.apps.commands.verify import verify
 from certes.apps.console import complain, note, say
 from certes.errors import CertesError
@@ -92,6 +93,10 @@ app.command(
     epilog="Examples: certes train nuclei --data pictures/ --out run --licence CC0-1.0; "
     "certes train labels-cmde --data pictures/ --conditions labels/ --out run"
 )(train)
+app.command(
+    epilog="Examples: certes tune nuclei --task inpaint --data pictures/ --out run; "
+    "certes tune run/model --data pictures/ --out bounds"
+)(tune)
 app.command(
     epilog="Examples: certes sample --model nuclei -n 16 --out samples; certes sample "
     "--progressive --out samples"

@@ -9,12 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.apps.asking import check_settled
+from certes.apps.asking import GivenModel, check_settled
 from certes.apps.options import Asked, SamplingOptions
 from certes.apps.origins import Given, settled_noise
 from certes.apps.sources import Reader, Source
 from certes.apps.tasks import read_mask
-from certes.conditional.model import ConditionalModel
 from certes.conditional.tasks import Inpainting, Labels, Paired
 from certes.data.pairs import label_channels, read_labels
 from certes.data.pictures import MIN_SIDE, read_picture
@@ -32,7 +31,7 @@ class ConditionReader(Reader[Given]):
         mask: of a model that fills holes: where pixels are known.
     """
 
-    model: ConditionalModel
+    model: GivenModel
     mask: Path | None = None
 
     @property

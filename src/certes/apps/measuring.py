@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.apps.asking import check_settled, is_conditional, task_options
+from certes.apps.asking import GivenModel, check_settled, is_conditional, task_options
 from certes.apps.conditions import ConditionReader
 from certes.apps.experiment import Experiment, Measuring, Observation, centre, true_pictures
 from certes.apps.options import Asked, SamplingOptions
 from certes.apps.origins import Given, Measured
 from certes.apps.restorer import load_condition_restorer, load_restorer
 from certes.apps.tasks import Task, make_task, noise_level
-from certes.conditional.model import ConditionalModel
 from certes.conditional.tasks import Paired
 from certes.data.pictures import Picture, find_pictures, read_picture
 from certes.diffusion.noise import stream_seeds
@@ -63,7 +62,7 @@ class AsConditions(Measuring[Given]):
         model: whose conditions.
     """
 
-    model: ConditionalModel
+    model: GivenModel
 
     @property
     def name(self) -> str:
@@ -158,7 +157,7 @@ def _given(asked: Asked, sampling: SamplingOptions) -> Experiment[Given]:
     return Experiment(ByPartner(model, conditions), restorer)
 
 
-def checked_truth(picture: Picture, model: ConditionalModel) -> Float[Tensor, "c h w"]:
+def checked_truth(picture: Picture, model: GivenModel) -> Float[Tensor, "c h w"]:
     """The pixels of a true picture that a model could restore.
 
     Raises: InputError for other channels than the model's.

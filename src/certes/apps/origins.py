@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certes.conditional.model import ConditionalModel
-from certes.conditional.restore import condition_label
+from certes.apps.asking import GivenModel
+from certes.conditional.restore import label_of
 from certes.conditional.tasks import ConditionalTask, Drawing, Labels
 from certes.conditional.tasks import Measured as MeasuredTask
 from certes.intervals.bounds import Bounds
@@ -126,11 +126,11 @@ class Given(Origin):
         model: whose conditions these are.
     """
 
-    model: ConditionalModel
+    model: GivenModel
 
     @property
     def label(self) -> str:
-        return condition_label(self.model)
+        return label_of(self.model.task)
 
     @property
     def level(self) -> float | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from certes.apps.options import SamplingOptions
 from certes.apps.origins import Given, Measured
 from certes.conditional.model import ConditionalModel, load_conditional
+from certes.conditional.one_pass.model import OnePassModel, load_one_pass
 from certes.conditional.restore import POLICY, provenance_given, restore_given
 from certes.diffusion.solvers.sampling import SOLVERS
 from certes.diffusion.solvers.state import State
@@ -21,14 +22,15 @@ from certes.errors import InputError
 from certes.intervals.bounds import Bounds, Provenance
 from certes.intervals.posterior import Posterior
 from certes.intervals.quantiles import order_statistic
+from certes.networks import one_pass
 from certes.networks.colours import Colours
 from certes.networks.fitting import prior_name
-from certes.networks.model import Model, load
+from certes.networks.model import Model, kind_of, load
 from certes.restoration.request import operator_label
 from certes.restoration.restore import restore
 from certes.restoration.samplers import SAMPLERS, default_sampler
 
-AnyModel = TypeVar("AnyModel", Model, ConditionalModel)
+AnyModel = TypeVar("AnyModel", Model, ConditionalModel, OnePassModel)
 AnyOrigin = TypeVar("AnyOrigin", Measured, Given)
 
 
@@ -43,19 +45,64 @@ class Restoration:
 
 @dataclass(frozen=True)
 class Restorer(ABC, Generic[AnyModel, AnyOrigin]):
-    """A model and how answers are drawn from it; fields as the arguments of `certes.restore`."""
+    """A model, and how its answers become raw bounds.
+
+    Args:
+        model: what restores.
+        alpha: share of pixels that intervals may miss.
+    """
 
     model: AnyModel
+    alpha: float
+
+    @abstractmethod
+    def __call__(
+        self, y: Float[Tensor, " b *out"], origin: AnyOrigin, advance: Callable[[float], None]
+    ) -> Restoration:
+        """Restore what came from one picture; ``advance`` hears of each share of the work done."""
+
+    @abstractmethod
+    def provenance(self, origin: AnyOrigin) -> Provenance:
+        """What bounds will say of themselves, before they are made."""
+
+    def settings(self) -> dict[str, Any]:
+        """What a report says about it."""
+        return {"model_hash": self.model.hash}
+
+
+@dataclass(frozen=True)
+class OnePassRestorer(Restorer[OnePassModel, Given]):
+    """A model that answers with bounds, given conditions."""
+
+    def __call__(
+        self, y: Float[Tensor, " b *out"], origin: Given, advance: Callable[[float], None]
+    ) -> Restoration:
+        start = time.perf_counter()
+        bounds = self.model(y)
+        advance(1.0)
+        return Restoration(bounds, time.perf_counter() - start, 1)
+
+    def provenance(self, origin: Given) -> Provenance:
+        return self.model.provenance
+
+    def settings(self) -> dict[str, Any]:
+        head = self.model.network.head
+        aim = {"method": self.model.method, "head": head.kind, "raw_alpha": head.alpha}
+        return {**super().settings(), **aim}
+
+
+@dataclass(frozen=True)
+class SamplingRestorer(Restorer[AnyModel, AnyOrigin]):
+    """A model that draws answers; fields as the arguments of `certes.restore`."""
+
     samples: int
     steps: int
-    alpha: float
     seed: int
     sampler: str | None
 
     def __call__(
         self, y: Float[Tensor, " b *out"], origin: AnyOrigin, advance: Callable[[float], None]
     ) -> Restoration:
-        """Restore what came from one picture; ``advance`` hears of each share of the work done."""
         share = 1 / (len(y) * self.samples * self.steps)
 
         def report(state: State) -> None:
@@ -82,18 +129,13 @@ class Restorer(ABC, Generic[AnyModel, AnyOrigin]):
     ) -> Posterior:
         """Ask the model."""
 
-    @abstractmethod
-    def provenance(self, origin: AnyOrigin) -> Provenance:
-        """What bounds will say of themselves, before they are made."""
-
     def settings(self) -> dict[str, Any]:
-        """What a report says about it."""
         names = ("samples", "steps", "seed", "sampler")
-        return {"model_hash": self.model.hash, **{name: getattr(self, name) for name in names}}
+        return {**super().settings(), **{name: getattr(self, name) for name in names}}
 
 
 @dataclass(frozen=True)
-class MeasurementRestorer(Restorer[Model, Measured]):
+class MeasurementRestorer(SamplingRestorer[Model, Measured]):
     """A model of pictures, asked about measurements."""
 
     colours: Colours
@@ -122,7 +164,7 @@ class MeasurementRestorer(Restorer[Model, Measured]):
 
 
 @dataclass(frozen=True)
-class ConditionRestorer(Restorer[ConditionalModel, Given]):
+class ConditionRestorer(SamplingRestorer[ConditionalModel, Given]):
     """A conditional model, given conditions."""
 
     policy: str
@@ -153,15 +195,29 @@ def load_restorer(options: SamplingOptions) -> MeasurementRestorer:
     return MeasurementRestorer(model=load(options.model, options.device), colours=colours, **common)
 
 
-def load_condition_restorer(options: SamplingOptions) -> ConditionRestorer:
-    """Load a conditional model and check what it is to do.
+def load_condition_restorer(
+    options: SamplingOptions,
+) -> ConditionRestorer | OnePassRestorer:
+    """Load a model that is given conditions and check what it is to do.
 
     Raises: ModelError for a model that cannot be had, InputError for senseless settings.
     """
+    if kind_of(options.model) == one_pass.KIND:
+        return _one_pass(options)
     common = _common(options, SOLVERS)
     policy = POLICY if options.policy is None else options.policy.value
     model = load_conditional(options.model, options.device)
     return ConditionRestorer(model=model, policy=policy, **common)
+
+
+def _one_pass(options: SamplingOptions) -> OnePassRestorer:
+    for name in ("sampler", "policy"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"{name}: means nothing for {options.model}, which answers with bounds in one "
+                "network call; leave it out"
+            )
+    return OnePassRestorer(load_one_pass(options.model, options.device), options.alpha)
 
 
 def _common(options: SamplingOptions, samplers: Collection[str]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from certes.apps.console import Advance, progress
-from certes.conditional.config import ConditionalConfig
-from certes.conditional.tasks import Labels, Paired
+from certes.conditional.config import ConditionalConfig, Fit
+from certes.conditional.tasks import ConditionalTask, Labels, Paired
 from certes.data.pairs import CELEBA_CROP, PairDataset, load_celeba, load_pairs, load_side_by_side
 from certes.data.patches import PatchDataset, load_folder, to_grey
 from certes.data.pictures import find_pictures
@@ -45,30 +45,46 @@ def read_patches(config: RunConfig, data: Path, conditions: Path | None) -> Patc
             raise InputError("conditions: this preset trains on pictures alone; leave them out")
         load = partial(load_folder, grey=config.unet().in_channels == 1)
         return _patches(config, _pictures(data, load))
-    task, (x, y) = config.made_task(), config.blocks()
+    task, (x, _) = config.made_task(), config.blocks()
+    return read_task_patches(config, task, x.channels, data, conditions, config.fit)
+
+
+def read_task_patches(
+    config: RunConfig,
+    task: ConditionalTask,
+    channels: int,
+    data: Path,
+    conditions: Path | None,
+    fit: Fit = "crop",
+) -> PatchDataset:
+    """The training patches of a run that learns a task, for pictures of ``channels`` channels.
+
+    Raises: InputError for pictures that cannot be read, or be used by it.
+    """
     if isinstance(task, Paired):
-        pairs = _read_pairs(config, data, conditions, labels=isinstance(task, Labels))
-        if x.channels == 1:
-            pairs = [_grey_x(stack, y.channels) for stack in pairs]
-        return PairDataset(pairs, x.channels, config.patch, config.busy, config.symmetries)
+        side = None if fit == "crop" else config.patch
+        pairs = _read_pairs(side, data, conditions, labels=isinstance(task, Labels))
+        if channels == 1:
+            pairs = [_grey_x(stack, task.channels(channels)) for stack in pairs]
+        return PairDataset(pairs, channels, config.patch, config.busy, config.symmetries)
     if conditions is not None:
         raise InputError(
             f"conditions: those of the task {task.kind!r} are made from the pictures; leave them "
             "out"
         )
-    pictures = _pictures(data, _loader(config))
-    return _patches(config, [to_grey(p) for p in pictures] if x.channels == 1 else pictures)
+    pictures = _pictures(data, _loader(fit, config.patch))
+    return _patches(config, [to_grey(p) for p in pictures] if channels == 1 else pictures)
 
 
 def _patches(config: RunConfig, pictures: Sequence[Stack]) -> PatchDataset:
     return PatchDataset(pictures, config.patch, config.busy, symmetries=config.symmetries)
 
 
-def _loader(config: ConditionalConfig) -> Callable[[Path, Advance], list[Stack]]:
-    if config.fit == "crop":
+def _loader(fit: Fit, side: int) -> Callable[[Path, Advance], list[Stack]]:
+    if fit == "crop":
         return load_folder
-    crop = CELEBA_CROP if config.fit == "celeba" else None
-    return lambda folder, advance: load_celeba(folder, config.patch, crop, advance)
+    crop = CELEBA_CROP if fit == "celeba" else None
+    return lambda folder, advance: load_celeba(folder, side, crop, advance)
 
 
 def _pictures(data: Path, load: Callable[[Path, Advance], list[Stack]]) -> list[Stack]:
@@ -78,9 +94,7 @@ def _pictures(data: Path, load: Callable[[Path, Advance], list[Stack]]) -> list[
         return load(data, advance)
 
 
-def _read_pairs(
-    config: ConditionalConfig, data: Path, conditions: Path | None, labels: bool
-) -> list[Stack]:
+def _read_pairs(side: int | None, data: Path, conditions: Path | None, labels: bool) -> list[Stack]:
     if conditions is None and labels:
         raise InputError(
             "conditions: none given; this preset learns from labels: give --conditions DIR, with "
@@ -89,7 +103,6 @@ def _read_pairs(
     with progress("reading pairs", len(find_pictures([data]))) as advance:
         if conditions is not None:
             return load_pairs(data, conditions, labels, advance)
-        side = None if config.fit == "crop" else config.patch
         return load_side_by_side(data, side, advance)
 
 

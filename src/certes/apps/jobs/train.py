@@ -14,7 +14,7 @@ from certes.conditional.config import ConditionalConfig
 from certes.conditional.presets import load_conditional_config
 from certes.conditional.publish import publish_conditional
 from certes.conditional.recipe import Conditional
-from certes.data.patches import PatchDataset
+from certes.training.batches import Batches
 from certes.training.loop import Run
 from certes.training.presets import load_config
 from certes.training.publish import publish
@@ -52,21 +52,19 @@ def train_model(
     folder = out / "model"
     if isinstance(config, ConditionalConfig):
         recipe = Conditional(config)
-        conditional = _trained(recipe, patches, out, resume)
+        conditional = trained(recipe, patches, out, resume)
         if conditional is not None:
             publish_conditional(recipe, conditional, folder, card)
     else:
-        denoiser = _trained(Unconditional(config), patches, out, resume)
+        denoiser = trained(Unconditional(config), patches, out, resume)
         if denoiser is not None:
             with progress("measuring the network's errors", None):
                 publish(denoiser, patches, folder, card)
     return {**card, "folder": str(folder)}
 
 
-def _trained(
-    recipe: Recipe[Denoises], patches: PatchDataset, out: Path, resume: bool
-) -> Denoises | None:
-    """The denoiser; None on a process that is not the one to save it."""
+def trained(recipe: Recipe[Denoises], patches: Batches, out: Path, resume: bool) -> Denoises | None:
+    """What a recipe trains; None on a process that is not the one to save it."""
     # The loop draws its progress on stdout, which is the result's.
     with redirect_stdout(sys.stderr):
         run = Run(recipe, patches, out, resume)

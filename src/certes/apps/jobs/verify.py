@@ -14,6 +14,7 @@ from certes.apps.measuring import ByOperator, plan_experiment
 from certes.apps.options import Asked, HeldOutOptions, PolicyName, SamplerName, SamplingOptions
 from certes.apps.restorer import load_restorer
 from certes.apps.tasks import task_of_label
+from certes.conditional.one_pass.config import METHODS
 from certes.conditional.restore import GIVEN
 from certes.errors import CalibrationError
 from certes.intervals.bounds import Provenance
@@ -77,6 +78,9 @@ def _experiment(path: Path, made: Provenance, options: HeldOutOptions) -> Experi
 
 
 def _sampling(path: Path, made: Provenance, options: HeldOutOptions) -> SamplingOptions:
+    if made.sampler in METHODS:  # one network call: nothing was sampled
+        aimed = 0.1 if made.alpha is None else made.alpha
+        return SamplingOptions(options.model, 1, 1, aimed, options.seed, None, options.device)
     if made.samples is None or made.steps is None or made.alpha is None:
         raise CalibrationError(f"{path}: not a card of the samplers that this command can repeat")
     sampler, _, policy = (made.sampler or SamplerName.PINNED).partition("/")
