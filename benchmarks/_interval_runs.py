@@ -60,6 +60,7 @@ _PHOTO = TrainingConfig(
     batch=16,
     steps=6000,
     warmup=200,
+    weights="uniform",
 )
 _ONE_LEVEL = 1.5  # log signal-to-noise ratio: a noise of .12 in image units
 PRIORS = {
@@ -68,7 +69,9 @@ PRIORS = {
         _PHOTO,
         schedule={"kind": "cosine", "log_snr_min": _ONE_LEVEL, "log_snr_max": _ONE_LEVEL + 1e-3},
     ),
+    "photos-untrained": replace(_PHOTO, steps=1, learning_rate=0.0),
 }
+UNTRAINED = ("nothing", "photos-untrained")
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,10 @@ def conditional(kind: str, task: str) -> ConditionalModel:
     folder = RUNS / f"{kind}-{task}"
     if not (folder / "model" / "certes.json").is_file():
         config = _quiet(preset(kind, task))
-        run = Run(Conditional(config), _patches(config, KINDS[kind]().pretraining), folder, True)
+        recipe, data = Conditional(config), _patches(config, KINDS[kind]().pretraining)
+        run = Run(recipe, data, folder, True)
         denoiser = run.averaged() if run.step == config.steps else run.train()
-        publish_conditional(Conditional(config), denoiser, folder / "model", {"name": folder.name})
+        publish_conditional(recipe, denoiser, data, folder / "model", {"name": folder.name})
     return load_conditional(folder / "model")
 
 
@@ -198,10 +202,12 @@ def _recipe(kind: str, task: str, method: Method) -> OnePass:
     }
     if method.steps is not None:
         run["steps"] = method.steps
+    if method.start in UNTRAINED:
+        run["learning_rate"] = FRESH_RATE
     if method.start == "conditional":
         return from_conditional(conditional(kind, task), method.head, **run)
     if method.start == "nothing":
-        return from_nothing(config, method.head, **{**run, "learning_rate": FRESH_RATE})
+        return from_nothing(config, method.head, **run)
     model = of_pictures(method.start)
     made = config.made_task()
     level, errors = best_level(model, made, KINDS[kind]().chosen)

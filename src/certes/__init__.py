@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certes import operators, problems
     from certes.conditional.model import ConditionalModel
+    from certes.conditional.one_pass.model import OnePassModel
     from certes.errors import CertesError
     from certes.intervals.bounds import Bounds
-    from certes.intervals.calibration import calibrate
+    from certes.intervals.calibration import calibrate, calibrate_stream
     from certes.intervals.cards import Calibration
     from certes.intervals.metrics import evaluate
     from certes.intervals.posterior import Posterior
+    from certes.intervals.tally import Tally
     from certes.networks.model import Model
     from certes.public import load, restore
 
@@ -34,8 +36,11 @@ _HOMES = {
     "CertesError": "certes.errors",
     "ConditionalModel": "certes.conditional.model",
     "Model": "certes.networks.model",
+    "OnePassModel": "certes.conditional.one_pass.model",
     "Posterior": "certes.intervals.posterior",
+    "Tally": "certes.intervals.tally",
     "calibrate": "certes.intervals.calibration",
+    "calibrate_stream": "certes.intervals.calibration",
     "evaluate": "certes.intervals.metrics",
     "load": "certes.public",
     "operators": "certes.operators",
@@ -50,8 +55,11 @@ __all__ = [
     "CertesError",
     "ConditionalModel",
     "Model",
+    "OnePassModel",
     "Posterior",
+    "Tally",
     "calibrate",
+    "calibrate_stream",
     "evaluate",
     "load",
     "operators",

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import certes as library
 from certes.apps import options
 from certes.apps.cli import app
-from certes.apps.commands.train import CONDITIONAL_TASKS, ESTIMATORS
+from certes.apps.commands.train import CONDITIONAL_TASKS, ESTIMATORS, QUICK_TASKS
 from certes.apps.measuring import ByPartner, ByTraining
 from certes.apps.training_data import read_patches
 from certes.conditional.config import ConditionalConfig
@@ -222,9 +222,18 @@ def test_solvers_policies_and_truths(certes: Certes, trained: Trained, tmp_path:
     assert len(widths) == 3
 
 
+def mirrored(pictures: Path, out: Path, dim: int) -> Path:
+    """Other pictures of the same names, as far as anyone who was shown the first can tell."""
+    out.mkdir()
+    for path in pictures.glob("*.png"):
+        save(out / path.name, read_picture(path).pixels.flip(dim))
+    return out
+
+
 def test_a_guarantee_from_calibration_to_verification(
     certes: Certes, trained: Trained, folder: Path, tmp_path: Path
 ) -> None:
+    others = mirrored(folder, tmp_path / "others", 2)
     model = Path(shutil.copytree(trained("inpaint"), tmp_path / "model"))
     card, usual = tmp_path / "card.json", ("--model", model, "--json")
     made = certes("calibrate", *usual, *FEW, *LOOSE, "--data", folder, "--out", card)
@@ -232,7 +241,7 @@ def test_a_guarantee_from_calibration_to_verification(
     assert made.json["provenance"]["operator"].startswith("given inpaint ")
     assert made.json["provenance"]["sampler"] == "unipc_3/fresh"
     assert made.json["provenance"]["model"] == load_conditional(model, "cpu").hash
-    evaluating = ("evaluate", *usual, *FEW, "--crop", 32, "--data", folder, "--out")
+    evaluating = ("evaluate", *usual, *FEW, "--crop", 32, "--data", others, "--out")
     scores = certes(*evaluating, tmp_path / "raw").json["settings"]["scores"]
     assert scores["calibrated"] is None
     # The bundled pictures are dark: a quarter of them in black is about as much of their power.
@@ -240,7 +249,8 @@ def test_a_guarantee_from_calibration_to_verification(
     judged = certes(*evaluating, tmp_path / "judged", "--calibration", card)
     assert judged.code == 0, judged.err
     assert judged.json["settings"]["scores"]["calibrated"]["risk"] <= 0.5
-    assert names(tmp_path / "judged") == [*(f"cell-{i}.panel.png" for i in range(4)), "report.json"]
+    panels = [f"cell-{i}.panel.png" for i in range(4)]
+    assert names(tmp_path / "judged") == [*panels, "report.html", "report.json"]
     mask = save(tmp_path / "mask.png", torch.ones(1, 32, 32))
     restoring = ("restore", folder / "cell-0.png", *usual, *FEW, "--mask", mask, "--out", tmp_path)
     assert certes(*restoring).json["guarantee"] is None
@@ -256,7 +266,8 @@ def test_a_guarantee_from_calibration_to_verification(
     assert certes(*restoring, "--policy", "fixed").json["guarantee"] is None
     (listed,) = certes("models", "show", *usual[1:]).json["cards"]
     assert listed["guarantee"] == made.json["guarantee"]
-    verifying = ("--data", folder, "--crop", 32)
+    refused(certes("verify", card, "--data", folder, "--crop", 32, *usual), "4 served to calibrate")
+    verifying = ("--data", others, "--crop", 32)
     kept = certes("verify", card, *verifying, *usual)
     assert (kept.code, kept.json["verdict"]) == (0, "holds")
     assert kept.json["risk"] == judged.json["settings"]["scores"]["calibrated"]["risk"]
@@ -270,15 +281,18 @@ def test_conditions_in_files(
 ) -> None:
     """Labels, cut like their pictures, and what is wrong with them."""
     labels, card = numbered(folder, tmp_path / "labels"), tmp_path / "card.json"
-    model, data = ("--model", trained("labels")), ("--data", folder, "--crop", 32)
+    new, others = (mirrored(folder, tmp_path / f"other-{dim}", dim) for dim in (1, 2))
+    model, data = ("--model", trained("labels")), ("--data", new, "--crop", 32)
     given = ("--conditions", labels)
     usual = (*model, *data, *FEW, "--delta", 0.4, "--out", card)
+    known = (*usual[:2], "--data", folder, *usual[4:], *given)
+    refused(certes("calibrate", *known), "4 served to train the model")
     made = certes("calibrate", *usual, *given)
     assert made.code == 0, made.err
     evaluated = certes("evaluate", *model, *data, *FEW, *given, "--out", tmp_path / "out")
     assert evaluated.code == 0, evaluated.err
     assert "PSNR of the degraded" not in evaluated.out
-    verifying = ("verify", card, *model, *data)
+    verifying = ("verify", card, *model, "--data", others, "--crop", 32)
     assert certes(*verifying, *given).code == 0
     refused(certes(*verifying), "conditions: none given")
     refused(certes("calibrate", *usual), "conditions: none given; labels is a conditional model")
@@ -446,9 +460,9 @@ def test_training_pictures_as_configured(tmp_path: Path) -> None:
 
 def test_names_are_those_of_the_library(certes: Certes) -> None:
     told = {f"{task}-{by}" for task, by in product(CONDITIONAL_TASKS, ESTIMATORS)}
-    assert {*told, "tiny-conditional"} == set(PRESETS)
+    assert {*told, *QUICK_TASKS, "tiny-conditional"} == set(PRESETS)
     words = " ".join(certes("train", "--help").out.replace("│", " ").split())
-    assert all(task in words for task in (*CONDITIONAL_TASKS, *ESTIMATORS))
+    assert all(task in words for task in (*CONDITIONAL_TASKS, *QUICK_TASKS, *ESTIMATORS))
     assert {str(name) for name in options.PolicyName} == set(POLICIES)
     known: Collection[str] = {*options.TaskName, *TASKS}
     assert {str(name) for name in options.AskedTaskName} == set(known)

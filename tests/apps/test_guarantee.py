@@ -14,6 +14,7 @@ from certes.apps.measuring import ByOperator
 from certes.apps.options import DEFAULT_NOISE, SamplerName, SamplingOptions, TaskName, TaskOptions
 from certes.apps.restorer import load_restorer
 from certes.apps.tasks import make_task
+from certes.data.bundled import bundled_pictures
 from certes.intervals.cards import Calibration
 
 from .helpers import FEW, Certes, names, save
@@ -137,7 +138,11 @@ def test_evaluate_compares_raw_and_calibrated(
     assert "calibrated" in answer.out
     report = json.loads((out / "report.json").read_text())
     scores = report["settings"]["scores"]
-    assert names(out) == [*(f"cell-{i}.panel.png" for i in range(4)), "report.json"]
+    panels = [f"cell-{i}.panel.png" for i in range(4)]
+    assert names(out) == [*panels, "report.html", "report.json"]
+    assert Calibration.load(card).guarantee in (out / "report.html").read_text(encoding="utf-8")
+    assert report["settings"]["card"]["lambda"] == Calibration.load(card).size
+    assert scores["curve"]["size"] == Calibration.load(card).size
     assert scores["raw"]["images"] == 4
     assert scores["calibrated"]["risk"] <= 0.5  # the very pictures of the calibration
     coverage = [image["coverage"] for image in report["images"]]
@@ -168,10 +173,20 @@ def test_a_colour_picture_is_one_picture(certes: Certes, model: Path, tmp_path: 
     assert card["provenance"]["model"].endswith("/opponent")
 
 
+@pytest.fixture
+def held_out(tmp_path: Path) -> Path:
+    """Four pictures like those of the folder."""
+    (tmp_path / "held-out").mkdir()
+    pixels = bundled_pictures()[-1].pixels[:, 160:192]
+    for i in range(4):
+        save(tmp_path / "held-out" / f"new-{i}.png", pixels[..., 64 + 32 * i : 96 + 32 * i])
+    return tmp_path / "held-out"
+
+
 def test_verify_a_card(
-    certes: Certes, own_model: Path, card: Path, folder: Path, tmp_path: Path
+    certes: Certes, own_model: Path, card: Path, held_out: Path, tmp_path: Path
 ) -> None:
-    usual = ("--data", folder, "--crop", 32, "--model", own_model)
+    usual = ("--data", held_out, "--crop", 32, "--model", own_model)
     kept = certes("verify", card, *usual, "--json")
     assert kept.code == 0
     assert (kept.json["verdict"], kept.json["images"]) == ("holds", 4)

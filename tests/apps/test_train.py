@@ -52,6 +52,10 @@ def test_train_then_restore(
     assert shown["training_data"] == "truth"
     task = ("--task", "denoise", "--noise", 0.1, "--model", run / "model", *FEW)
     assert certes("restore", picture, *task, "--out", tmp_path / "out").code == 0
+    promise = ("--alpha", 0.5, "--delta", 0.4, "--crop", 32, "--out", tmp_path / "card.json")
+    calibrated = certes("calibrate", *task, *promise, "--data", folder)
+    assert calibrated.code == 2
+    assert "of 4 pictures, 4 served to train the model" in calibrated.err
     again = certes(*arguments)
     assert again.code == 2
     assert "--resume" in again.err

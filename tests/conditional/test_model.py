@@ -23,12 +23,14 @@ from certes.conditional.presets import PRESETS
 from certes.conditional.publish import publish_conditional
 from certes.conditional.recipe import Conditional
 from certes.conditional.tasks import ConditionalTask, Denoising, Inpainting
+from certes.data.patches import PatchDataset
 from certes.diffusion.schedules import VE
 from certes.errors import InputError, ModelError
 from certes.networks import model as unconditional
 from certes.networks.conditional import Block, ConditionalNetworkDenoiser
 from certes.networks.model import CARD, kind_of
 from certes.networks.unet import UNet, UNetConfig
+from certes.training.fitted import Fitted
 
 X = VE(0.002, 28.0)
 TASK, ESTIMATOR = Denoising(noise=0.2), cmde(X, 0.3)
@@ -137,7 +139,13 @@ def test_summaries(estimator: Estimator, name: str) -> None:
 def test_what_is_published_is_what_the_last_step_trained(tmp_path: Path) -> None:
     config = replace(PRESETS["tiny-conditional"], estimator=PRESETS["edges-vs-cmde"].estimator)
     recipe = Conditional(config)
-    publish_conditional(recipe, recipe.build(), tmp_path, dict(CARDED))
+    pictures = torch.randint(256, (2, 1, 32, 32)).byte()
+    publish_conditional(
+        recipe, recipe.build(), PatchDataset(list(pictures), 32), tmp_path, dict(CARDED)
+    )
+    fitted = Fitted.load(tmp_path)
+    assert fitted is not None
+    assert fitted.trained.knows(pictures[1, :, 8:])
     loaded = load_conditional(tmp_path)
     assert loaded.estimator.y.to_config() == recipe.estimator.at(config.steps).y.to_config()
     assert loaded.estimator.y.to_config() != recipe.estimator.y.to_config()

@@ -45,6 +45,10 @@ def negatives(xs: list[Tensor]) -> list[Tensor]:
 class TestPairDataset:
     xs = (noise(3, 20, 31), noise(3, 40, 17, seed=1))
 
+    def test_its_pictures_are_those_to_be_restored(self) -> None:
+        data = PairDataset(negatives(list(self.xs)), 3, 16)
+        assert all(map(torch.equal, data.pictures(), self.xs))
+
     @pytest.mark.parametrize("symmetries", ["none", "flips", "square"])
     @pytest.mark.parametrize("busy", [0.0, 0.5])
     def test_halves_stay_aligned(self, symmetries: str, busy: float) -> None:

@@ -69,6 +69,11 @@ def test_nothing_is_drawn_in_vain() -> None:
     assert torch.equal(four.batch(3, 8, seed=7), one.batch(3, 8, seed=7))
 
 
+def test_pictures_come_out_as_they_went_in() -> None:
+    for out, given in zip(PatchDataset(PICTURES, 16).pictures(), PICTURES, strict=True):
+        assert torch.equal(out, given)
+
+
 def test_unknown_symmetries() -> None:
     with pytest.raises(InputError, match="symmetries: 'turns'; give one of none, flips, square"):
         PatchDataset(PICTURES, 16, symmetries="turns")

@@ -77,6 +77,20 @@ def test_inside_counts_the_ends() -> None:
     assert scene.inside.flatten().tolist() == [False, True, True, False]
 
 
+def test_misses_know_their_side() -> None:
+    """Grey: above, inside, below; of colours the side of most channels."""
+    truth = torch.tensor([0.9, 0.5, 0.1]).reshape(1, 1, 3)
+    half = torch.full_like(truth, 0.5)
+    grey = Scene(truth, half - 0.2, half, half + 0.2, truth)
+    assert grey.misses.tolist() == [[1, 0, -1]]
+    assert ((grey.misses != 0) == ~grey.inside[0]).all()
+    values = [[0.9, 0.9, 0.1, 0.5], [0.9, 0.1, 0.1, 0.5], [0.1, 0.5, 0.5, 0.5]]
+    colours = torch.tensor(values).reshape(3, 1, 4)
+    middle = torch.full_like(colours, 0.5)
+    scene = Scene(colours, middle - 0.2, middle, middle + 0.2, colours)
+    assert scene.misses.tolist() == [[1, 1, -1, 0]]
+
+
 def test_legend_says_when_there_is_no_guarantee() -> None:
     x = torch.rand(1, 16, 16)
     scene = Scene(x, x, x, x, None)

@@ -101,6 +101,34 @@ def test_bounds_grow_to_reach_an_estimate_outside_the_samples() -> None:
     assert torch.equal(bounds.lower, posterior.samples.amin(0))
 
 
+@pytest.mark.parametrize(("count", "rungs"), [(1, 1), (2, 1), (3, 1), (16, 8), (33, 16), (200, 16)])
+def test_rungs_are_pairs_of_order_statistics(count: int, rungs: int) -> None:
+    posterior = built(drawn(count))
+    bounds = posterior.bounds(0.1, rungs=True)
+    plain = posterior.bounds(0.1)
+    assert torch.equal(bounds.lower, plain.lower)
+    assert torch.equal(bounds.upper, plain.upper)
+    assert bounds.provenance == plain.provenance
+    assert plain.rungs is None
+    assert bounds.rungs is not None
+    assert len(bounds.rungs) == rungs
+    kept = posterior.samples.sort(dim=0).values
+    extremes = torch.stack(
+        [kept[0].minimum(posterior.estimate), kept[-1].maximum(posterior.estimate)]
+    )
+    assert torch.equal(bounds.rungs[-1], extremes)
+    if rungs == count // 2:
+        for j, rung in enumerate(bounds.rungs):
+            k = count // 2 - 1 - j
+            assert torch.equal(rung[0], kept[k].minimum(posterior.estimate))
+            assert torch.equal(rung[1], kept[-1 - k].maximum(posterior.estimate))
+
+
+def test_rungs_need_the_samples() -> None:
+    with pytest.raises(InputError, match=r"rungs: .* keep_samples=True"):
+        built(drawn(40), keep=False).bounds(0.1, rungs=True)
+
+
 @pytest.mark.parametrize("inflation", [1.0, 1.3])
 @pytest.mark.parametrize("count", [2, 30])
 def test_streaming_keeps_the_same_statistics(count: int, inflation: float) -> None:

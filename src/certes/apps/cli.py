@@ -20,6 +20,7 @@ from certes.apps.commands.demo import demo
 from certes.apps.commands.evaluate import evaluate
 from certes.apps.commands.interpolate import interpolate
 from certes.apps.commands.likelihood import likelihood
+from certes.apps.commands.merge import merge
 from certes.apps.commands.models import models
 from certes.apps.commands.restore import restore
 from certes.apps.commands.sample import sample
@@ -113,6 +114,7 @@ app.command(
     epilog="Example: certes calibrate --task denoise --noise 0.05 --data held-out/ "
     "--out denoise-0.05.json"
 )(calibrate)
+app.command(epilog="Example: certes merge part-1.tally part-2.tally --out denoise.json")(merge)
 app.command(
     epilog="Example: certes evaluate --task inpaint --missing 0.8 --data test/ --out evaluation"
 )(evaluate)

@@ -71,13 +71,26 @@ class RuleName(StrEnum):
 
     WSR = "wsr"
     HB = "hb"
+    HOEFFDING = "hoeffding"
+    BERNSTEIN = "bernstein"
+    CRC = "crc"
+    IMAGE = "image"
 
 
 class FamilyName(StrEnum):
-    """Keys of ``certes.intervals.families.FAMILIES``."""
+    """Keys of ``certes.intervals.families.FAMILIES``, but for that of nested samples."""
 
     SCALE = "scale"
     ADDITIVE = "additive"
+    STD = "std"
+    RATIO = "ratio"
+
+
+class ShapeName(StrEnum):
+    """Ways to let lambda differ: ``certes.intervals.calibration.calibrate``."""
+
+    SIDES = "sides"
+    STRATA = "strata"
 
 
 DEFAULT_NOISE = {
@@ -213,6 +226,19 @@ Alpha = Annotated[
 Delta = Annotated[
     float,
     typer.Option("--delta", help="Probability that the guarantee may be wrong, in (0, 1)."),
+]
+Rule = Annotated[
+    RuleName,
+    typer.Option(
+        "--rule",
+        help="wsr (betting, narrowest), hb (Hoeffding-Bentkus), hoeffding, bernstein; crc (only on "
+        "average over calibrations); image (a new picture misses few of its pixels, with "
+        "probability 1 - alpha).",
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option("--tolerance", help="Rule image: share of a picture's pixels that may be missed."),
 ]
 Sampler = Annotated[
     str | None,

@@ -5,7 +5,7 @@ A pair is one stack of channels, x first, so that both halves are cropped and tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -66,6 +66,10 @@ class PairDataset(PatchDataset):
             )
         self.x_channels = x_channels
         self.y_channels = self.channels - x_channels
+
+    def pictures(self) -> Iterator[Stack]:
+        """The pictures that a model learns to restore: x, whole."""
+        return (stack[: self.x_channels] for stack in super().pictures())
 
 
 def load_pairs(

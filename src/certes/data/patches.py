@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,12 @@ class PatchDataset:
     def __len__(self) -> int:
         """Return the number of pictures."""
         return len(self._sizes)
+
+    def pictures(self) -> Iterator[UInt8[Tensor, "c h w"]]:
+        """The pictures that a model learns to restore, whole."""
+        for start, (height, width) in zip(self._starts, self._sizes, strict=True):
+            pixels = self._pixels[:, start : start + height * width]
+            yield pixels.reshape(self.channels, int(height), int(width))
 
     def batch(self, step: int, batch_size: int, seed: int) -> Float[Tensor, "b c s s"]:
         """Draw the patches of one training step, (B, C, S, S) in [0, 1].

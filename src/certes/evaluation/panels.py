@@ -2,7 +2,7 @@
 
 Top to bottom: the whole pictures and the width of the interval at every pixel; the same for a
 detail in which one can see pixels; a profile through that detail with its interval as a band; and,
-where the truth is known, how often the interval holds it.
+where the truth is known, where the interval misses it and how often it holds it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from certes.data.files import atomic_path
@@ -30,7 +30,8 @@ Figure = Any
 INK, MUTED, ACCENT, TRUTH = "#222222", "#6b6b6b", "#0072b2", "#d55e00"
 MARK, MISSING = "#56b4e9", "#27496d"
 WIDTH_COLOURS = "magma"
-_STYLE = {
+NO_GUARANTEE = "These intervals are not calibrated: they carry no guarantee."
+STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -74,6 +75,17 @@ class Scene:
         return (self.lower <= self.truth) & (self.truth <= self.upper)
 
     @property
+    def misses(self) -> Int[Tensor, "h w"]:
+        """1 where the truth lies above the interval, -1 where below, 0 where it holds it.
+
+        Of colours: the side of more of the channels that miss, above where they are as many.
+        """
+        assert self.truth is not None
+        above = (self.truth > self.upper).sum(dim=0)
+        below = (self.truth < self.lower).sum(dim=0)
+        return torch.where((above > 0) & (above >= below), 1, -below.sign())
+
+    @property
     def white(self) -> float:
         """The value drawn as white."""
         return white_of(self.estimate)
@@ -105,7 +117,7 @@ def restoration_panel(
     scene = _scene(degraded, bounds, truth)
     import matplotlib.figure
 
-    with cast(Any, matplotlib).rc_context(_STYLE):
+    with cast(Any, matplotlib).rc_context(STYLE):
         columns = 3 if truth is None else 4
         heights = (3.0 * scene.aspect + 0.3, 3.3, 2.6)
         size = (3.3 * columns, sum(heights) + 1)
@@ -146,7 +158,7 @@ def _legend(scene: Scene, guarantee: str | None, line: int) -> str:
         stretch + missing,
         "Interval width: upper minus lower bound of each pixel, in image units "
         "(the full range of the file is 1). Wider means less sure.",
-        guarantee or "These intervals are not calibrated: they carry no guarantee.",
+        guarantee or NO_GUARANTEE,
     ]
     return "\n".join(textwrap.fill(p, line) for p in paragraphs)
 
@@ -159,8 +171,9 @@ def _draw(rows: list[Figure], scene: Scene, columns: int, nominal: float | None)
     if scene.truth is None:
         _draw_profile(plots.subplots(), scene, box)
     else:
-        profile, coverage = plots.subplots(1, 2, width_ratios=[2.6, 1])
+        profile, misses, coverage = plots.subplots(1, 3, width_ratios=[2.1, 1, 1.4])
         _draw_profile(profile, scene, box)
+        _draw_misses(misses, scene)
         _draw_coverage(coverage, scene, nominal)
 
 
@@ -260,9 +273,23 @@ def _draw_profile(axis: Axes, scene: Scene, box: Box) -> None:
     axis.set_xlabel("column, pixels")
     axis.set_ylabel("image units")
     axis.margins(x=0)
-    _bare(axis)
+    bare(axis)
     axis.legend(frameon=False, ncols=3, loc="upper right")
     axis.set_ylim(top=axis.get_ylim()[1] * 1.15)
+
+
+def _draw_misses(axis: Axes, scene: Scene) -> None:
+    """Where the truth is outside, and on which side."""
+    from matplotlib.colors import ListedColormap
+
+    colours = ListedColormap([ACCENT, "#f2f2f2", TRUTH])
+    axis.imshow(scene.misses.numpy(), cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
+    axis.set_title("Missed pixels")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_xlabel("truth above", color=TRUTH, loc="left", fontsize=8.5)
+    axis.text(1, -0.03, "truth below", color=ACCENT, fontsize=8.5, ha="right", va="top",
+              transform=axis.transAxes)  # fmt: skip
 
 
 def _draw_coverage(axis: Axes, scene: Scene, nominal: float | None) -> None:
@@ -280,8 +307,9 @@ def _draw_coverage(axis: Axes, scene: Scene, nominal: float | None) -> None:
     axis.set_title("Truth inside the interval, share of pixels")
     axis.set_ylim(0, 1.3)
     axis.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    _bare(axis)
+    bare(axis)
 
 
-def _bare(axis: Axes) -> None:
+def bare(axis: Axes) -> None:
+    """Leave out the frame where there is no scale."""
     axis.spines[["top", "right"]].set_visible(False)

@@ -8,10 +8,11 @@ are images, not pixels) and exact (no grid of interval sizes):
     bounds.py         Bounds, and the Provenance that a calibration checks
     quantiles.py      bounds from stored samples
     streaming.py      moments and quantiles of samples that are not stored
-    families.py       nested families of intervals: scale, additive
-    critical.py       critical values of pixels, losses of units, exact search
+    families.py       nested families of intervals: scale, additive, ratio, std, level
+    critical.py       critical values of pixels, exact or in histograms; losses of units
+    tally.py          critical values gathered in one pass, merged, saved
     rules.py          wsr (betting), hb (Hoeffding-Bentkus)
-    calibration.py    calibrate
+    calibration.py    calibrate, calibrate_stream
     cards.py          Calibration, the card that it makes
     metrics.py        evaluate
     probability.py    binomial and normal probabilities
@@ -22,7 +23,7 @@ What makes the bounds (operators, samplers, networks) is handed in, never import
 """
 
 from certes.intervals.bounds import Bounds, Provenance
-from certes.intervals.calibration import calibrate
+from certes.intervals.calibration import calibrate, calibrate_stream
 from certes.intervals.cards import Calibration
 from certes.intervals.metrics import evaluate
 from certes.intervals.quantiles import (
@@ -31,6 +32,7 @@ from certes.intervals.quantiles import (
     sample_bounds,
 )
 from certes.intervals.streaming import StreamingMoments, StreamingQuantiles
+from certes.intervals.tally import Tally
 from certes.intervals.verification import HeldOut, Row, verify_card, verify_synthetic
 
 __all__ = [
@@ -41,7 +43,9 @@ __all__ = [
     "Row",
     "StreamingMoments",
     "StreamingQuantiles",
+    "Tally",
     "calibrate",
+    "calibrate_stream",
     "corrected_probabilities",
     "evaluate",
     "nominal_coverage",

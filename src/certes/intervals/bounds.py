@@ -49,6 +49,9 @@ class Bounds:
         upper: upper ends, same shape.
         provenance: what made them, if that is to be checked when a calibration is applied.
         guarantee: the guarantee that they carry, in words; set by a calibration only.
+        rungs: further intervals (rungs, 2, B, C, H, W), lower and upper ends, from the innermost to
+            the outermost; each encloses the one before it, and all enclose the estimate. The family
+            ``level`` needs them.
 
     Raises: InputError for another type or shape, values that are not finite, or ends that do not
         enclose the estimate (`Bounds.ordered` widens them where that is wanted).
@@ -59,6 +62,7 @@ class Bounds:
     upper: Float[Tensor, "b c h w"]
     provenance: Provenance | None = None
     guarantee: str | None = None
+    rungs: Float[Tensor, "r 2 b c h w"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("lower", "estimate", "upper"):
@@ -68,6 +72,8 @@ class Bounds:
                 "bounds: lower <= estimate <= upper does not hold everywhere;"
                 " Bounds.ordered(lower, estimate, upper) widens the ends to enclose the estimate"
             )
+        if self.rungs is not None:
+            _check_rungs(self.rungs, self.estimate)
 
     @classmethod
     def ordered(
@@ -76,15 +82,19 @@ class Bounds:
         estimate: Float[Tensor, "b c h w"],
         upper: Float[Tensor, "b c h w"],
         provenance: Provenance | None = None,
+        rungs: Float[Tensor, "r 2 b c h w"] | None = None,
     ) -> Bounds:
-        """Bounds whose ends are moved outwards where needed, so that they enclose the estimate.
+        """Bounds whose ends (and rungs) are moved outwards where needed, to enclose the estimate.
 
         A quantile head may put its median outside its own quantiles, and the mean of skewed
         samples may lie outside their quantiles; the interval then grows to reach the estimate.
         """
-        return cls(
-            torch.minimum(lower, estimate), estimate, torch.maximum(upper, estimate), provenance
-        )
+        below, above = torch.minimum(lower, estimate), torch.maximum(upper, estimate)
+        if rungs is not None:
+            rungs = torch.stack(
+                [rungs[:, 0].minimum(estimate), rungs[:, 1].maximum(estimate)], dim=1
+            )
+        return cls(below, estimate, above, provenance, rungs=rungs)
 
     @property
     def width(self) -> Float[Tensor, "b c h w"]:
@@ -110,6 +120,47 @@ def check_pictures(name: str, pictures: Tensor, like: Tensor) -> None:
         )
     if pictures.numel() == 0 or not bool(torch.isfinite(pictures).all()):
         raise InputError(f"{name}: holds no pixels, or values that are not finite")
+
+
+def _check_rungs(rungs: Tensor, estimate: Tensor) -> None:
+    wanted = (2, *estimate.shape)
+    if rungs.dtype != torch.float32 or tuple(rungs.shape[1:]) != wanted or not len(rungs):
+        raise InputError(
+            f"rungs: a float32 tensor (rungs, {', '.join(map(str, wanted))}) is wanted, this is"
+            f" {rungs.dtype} {tuple(rungs.shape)}"
+        )
+    inner = torch.stack([estimate, estimate])
+    for j, outer in enumerate(rungs):
+        nested = (outer[0] <= inner[0]) & (inner[1] <= outer[1]) & torch.isfinite(outer).all(dim=0)
+        if not bool(nested.all()):
+            raise InputError(
+                f"rungs: number {j} does not enclose {'the one before it' if j else 'the estimate'}"
+                " everywhere, or is not finite; give nested intervals, the innermost first"
+            )
+        inner = outer
+
+
+def check_counted(
+    counted: Tensor | None, truth: Float[Tensor, "b c h w"]
+) -> Bool[Tensor, "b c h w"]:
+    """Which values count, shaped as `truth`: all of them without a mask.
+
+    Raises: InputError unless `counted` is bool (B, C or 1, H, W) and leaves every picture a pixel.
+    """
+    if counted is None:
+        return torch.ones_like(truth, dtype=torch.bool)
+    wanted = {tuple(truth.shape), (len(truth), 1, *truth.shape[2:])}
+    if counted.dtype != torch.bool or tuple(counted.shape) not in wanted:
+        raise InputError(
+            f"counted: bool of shape {tuple(truth.shape)}, or with one channel, is wanted; this is"
+            f" {counted.dtype} {tuple(counted.shape)}"
+        )
+    empty = (~counted).flatten(1).all(dim=1).nonzero()
+    if len(empty):
+        raise InputError(
+            f"counted: no pixel of picture {int(empty[0])} counts; leave such pictures out"
+        )
+    return counted.expand(truth.shape)
 
 
 def check_truth(truth: Tensor, bounds: Bounds) -> None:

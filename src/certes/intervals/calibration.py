@@ -6,21 +6,20 @@ images or groups of images as units, an exact lambda, and rules whose proofs app
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-from jaxtyping import Float, Int
-from numpy import ndarray
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from certes.errors import InputError
 from certes.intervals.bounds import Bounds
-from certes.intervals.cards import Calibration, check_raw
-from certes.intervals.critical import CriticalValues
-from certes.intervals.families import family_named
-from certes.intervals.rules import certify
+from certes.intervals.cards import Calibration
+from certes.intervals.shapes import Shape, Sides, Strata
+from certes.intervals.sides import calibrate_sides
+from certes.intervals.strata import calibrate_strata
+from certes.intervals.tally import MEMORY, Label, Tally
+
+Batch = tuple[Bounds, Tensor] | tuple[Bounds, Tensor, Tensor | None]
 
 
 def calibrate(
@@ -31,61 +30,98 @@ def calibrate(
     delta: float = 0.1,
     rule: str = "wsr",
     family: str = "scale",
-    groups: Sequence[Hashable] | None = None,
+    groups: Sequence[Label] | None = None,
+    counted: Bool[Tensor, "b c h w"] | None = None,
+    shape: Shape | str | None = None,
+    tolerance: float = 0.1,
     seed: int = 0,
 ) -> Calibration:
     """Find the smallest interval size whose risk is certified to be at most alpha.
+
+    For pictures that come in batches, are of several sizes or on several workers, see
+    `calibrate_stream` and `Tally`.
 
     Args:
         bounds: raw bounds of the calibration images, (B, C, H, W). These images must not have
             served to train or to choose what made the bounds: selection voids the guarantee.
         truth: the true pictures, values in [0, 1].
         alpha: largest risk: expected share of pixels that the intervals miss.
-        delta: probability with which the certificate may be wrong.
-        rule: ``wsr`` (betting, narrowest) or ``hb`` (Hoeffding-Bentkus, free of any order).
-        family: ``scale`` (stretch about the estimate) or ``additive``.
-        groups: one label per image, where images are not independent (slices of a patient, crops
-            of a field of view). The unit is then the group, its loss the mean over its images, so
-            small groups count as much as large ones.
-        seed: of the random order in which the rule sees the units; kept on the card.
+        delta: probability with which the certificate may be wrong; rules that promise an average
+            over calibrations do not use it.
+        rule: ``wsr`` (betting, narrowest) or another of `certes.intervals.rules`.
+        family: ``scale`` (stretch about the estimate) or another of `certes.intervals.families`.
+        groups: one label per image, a string or a whole number, where images are not independent
+            (slices of a patient, crops of a field of view). The unit is then the group, its loss
+            the mean over its images, so small groups count as much as large ones.
+        counted: bool (B, C or 1, H, W): only these pixels count, for example the hole of an
+            inpainting; an image's loss is its missed share of them. By default all count.
+        shape: weights of lambda by side and part of the picture, see `certes.intervals.shapes`;
+            or the name of a way to find them here and now, without loss of the guarantee:
+            ``sides`` (`certes.intervals.sides`) or ``strata`` (`certes.intervals.strata`).
+        tolerance: for the rule ``image``: share of an image's pixels that may be missed.
+        seed: of the random order in which the rule sees the units; kept on the card. The order of
+            the images given does not matter.
 
     Raises: InputError for arguments that do not fit; CalibrationError when alpha cannot be
         certified with so few units (it names the number that would do).
     """
-    check_raw(bounds)
-    images = len(truth)
-    critical = family_named(family).critical(bounds, truth).reshape(images, -1)
-    units = CriticalValues(critical, _unit_numbers(groups, images))
-    size = certify(units.shuffled(seed), rule, alpha, delta)
-    return Calibration(
-        alpha=alpha,
-        delta=delta,
-        rule=rule,
-        family=family,
-        size=size,
-        n=units.n,
-        images=images,
-        grouped=groups is not None,
-        seed=seed,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        version=_version(),
-        provenance=bounds.provenance,
-    )
-
-
-def _unit_numbers(groups: Sequence[Hashable] | None, images: int) -> Int[ndarray, " b"]:
-    if groups is None:
-        return np.arange(images)
-    if len(groups) != images:
-        raise InputError(
-            f"groups: one label per image is wanted, {len(groups)} for {images} images"
+    if shape == Sides.name:
+        return calibrate_sides(
+            bounds,
+            truth,
+            alpha=alpha,
+            delta=delta,
+            rule=rule,
+            family=family,
+            groups=groups,
+            counted=counted,
+            seed=seed,
         )
-    numbers = {label: i for i, label in enumerate(dict.fromkeys(groups))}
-    return np.array([numbers[label] for label in groups])
+    if shape == Strata.name:
+        return calibrate_strata(
+            bounds,
+            truth,
+            alpha=alpha,
+            delta=delta,
+            rule=rule,
+            family=family,
+            groups=groups,
+            counted=counted,
+            tolerance=tolerance,
+            seed=seed,
+        )
+    if isinstance(shape, str):
+        raise InputError(
+            f"shape: {shape!r} is unknown, known are {Sides.name}, {Strata.name}, and a Shape"
+        )
+    tally = Tally(family, shape=shape, memory=4 * truth.numel()).add(bounds, truth, counted, groups)
+    return tally.calibrate(alpha=alpha, delta=delta, rule=rule, tolerance=tolerance, seed=seed)
 
 
-def _version() -> str:
-    try:
-        return metadata.version("certes")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        return "not installed"
+def calibrate_stream(
+    batches: Iterable[Batch],
+    *,
+    alpha: float = 0.1,
+    delta: float = 0.1,
+    rule: str = "wsr",
+    family: str = "scale",
+    shape: Shape | None = None,
+    tolerance: float = 0.1,
+    seed: int = 0,
+    memory: int = MEMORY,
+) -> Calibration:
+    """Calibrate in one pass over batches, in memory that hardly grows with their number.
+
+    Args:
+        batches: ``(bounds, truth)`` or ``(bounds, truth, counted)``, see `calibrate`; pictures may
+            differ in size between batches. For groups, add the batches to a `Tally`.
+        memory: bytes up to which everything is exact; beyond, lambda is rounded up, by at most
+            0.8 %.
+        alpha, delta, rule, family, shape, tolerance, seed: see `calibrate`.
+
+    Raises: as `calibrate`.
+    """
+    tally = Tally(family, shape=shape, memory=memory)
+    for batch in batches:
+        tally.add(batch[0], batch[1], batch[2] if len(batch) == 3 else None)
+    return tally.calibrate(alpha=alpha, delta=delta, rule=rule, tolerance=tolerance, seed=seed)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from certes.data.files import write_json
-from certes.errors import CalibrationError
+from certes.errors import CalibrationError, CertesError
 from certes.intervals.bounds import Bounds, Provenance
 from certes.intervals.families import FAMILIES
-from certes.intervals.rules import RULES
+from certes.intervals.rules import RULES, ImageLevel
+from certes.intervals.shapes import Shape, shape_from_config
+from certes.intervals.shift import check_shift
 
 _FORMAT = "certes calibration 1"
 
@@ -25,7 +27,8 @@ class Calibration:
 
     Args:
         alpha: certified risk: mean share of missed pixels in a unit.
-        delta: probability with which the certificate may be wrong.
+        delta: probability with which the certificate may be wrong; ``None`` for rules that only
+            promise an average over calibrations.
         rule: name of the rule, see `certes.intervals.rules`.
         family: name of the nested family, see `certes.intervals.families`.
         size: the certified lambda.
@@ -36,10 +39,18 @@ class Calibration:
         date: when it was made, UTC, ISO 8601.
         version: version of certes that made it.
         provenance: what made the bounds; ``None`` for bounds that did not say.
+        tolerance: share of an image's pixels that may be missed, for rules that count images.
+        shape: weights of lambda by side and part of the picture; ``None`` if all are alike.
+        counted: whether only some pixels of each image counted, and are meant.
+        exact: whether the critical values were exact, and not rounded up in histograms.
+        sketches: fingerprints of the calibration images (`certes.data.fingerprints.sketch`), so
+            that an image that served for calibration can be told.
+        features: what the bounds of the calibration images looked like
+            (`certes.intervals.shift.features`), so that others can be told.
     """
 
     alpha: float
-    delta: float
+    delta: float | None
     rule: str
     family: str
     size: float
@@ -50,14 +61,27 @@ class Calibration:
     date: str
     version: str
     provenance: Provenance | None = None
+    tolerance: float | None = None
+    shape: Shape | None = None
+    counted: bool = False
+    exact: bool = True
+    sketches: tuple[tuple[str, ...], ...] = ()
+    features: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.rule not in RULES or self.family not in FAMILIES:
             raise CalibrationError(f"rule {self.rule!r} or family {self.family!r} is unknown")
-        if not (0 < self.alpha < 1 and 0 < self.delta < 1 and math.isfinite(self.size)):
+        if (self.delta is not None) != RULES[self.rule].needs_delta:
+            raise CalibrationError(f"delta: {self.delta} does not go with the rule {self.rule!r}")
+        if (self.tolerance is not None) != (self.rule == ImageLevel.name):
             raise CalibrationError(
-                f"alpha {self.alpha}, delta {self.delta} must be in (0, 1), lambda"
-                f" {self.size} finite"
+                f"tolerance: {self.tolerance} does not go with the rule {self.rule!r}"
+            )
+        levels = [x for x in (self.alpha, self.delta, self.tolerance) if x is not None]
+        if not (all(0 < x < 1 for x in levels) and math.isfinite(self.size)):
+            raise CalibrationError(
+                f"alpha {self.alpha}, delta {self.delta}, tolerance {self.tolerance} must be in"
+                f" (0, 1), lambda {self.size} finite"
             )
         if not 1 <= self.n <= self.images:
             raise CalibrationError(f"n: {self.n} units of {self.images} images cannot be")
@@ -65,24 +89,24 @@ class Calibration:
     @property
     def guarantee(self) -> str:
         """The guarantee in plain words."""
-        units = f"{self.n} groups of images" if self.grouped else f"{self.n} images"
-        new = "a new group of images" if self.grouped else "a new image"
-        return (
-            f"With probability at least {1 - self.delta:.4g} over the choice of the {units} used"
-            f" for calibration, the intervals miss the true value at no more than"
-            f" {100 * self.alpha:.4g} % of the pixels of {new} of the same kind, on average over"
-            " such images."
+        return RULES[self.rule].words(
+            self.alpha, self.delta, self.n, self.grouped, self.tolerance, self.counted
         )
 
     def __call__(self, bounds: Bounds) -> Bounds:
         """Intervals with the guarantee, for raw bounds made like those of the calibration.
 
+        Warns where the bounds do not look like those of the calibration.
+
         Raises: CalibrationError when the bounds were made by another model, task, noise level or
-            sampler than the card's, or have been calibrated already.
+            sampler than the card's, or have been calibrated already; InputError when they lack what
+            the family or the shape needs.
         """
         check_raw(bounds)
         self._check_provenance(bounds.provenance)
-        interval = FAMILIES[self.family].apply(bounds, self.size)
+        if self.features:
+            check_shift(self.features, bounds)
+        interval = FAMILIES[self.family].apply(bounds, self.size, self.shape)
         return replace(interval, guarantee=self.guarantee)
 
     def _check_provenance(self, other: Provenance | None) -> None:
@@ -104,8 +128,9 @@ class Calibration:
 
     def card(self) -> dict[str, Any]:
         """The card as JSON types: every field, `size` under the name lambda, and the guarantee."""
-        content = asdict(self)
+        content = asdict(replace(self, shape=None))
         content["lambda"] = content.pop("size")
+        content["shape"] = self.shape and self.shape.to_config()
         return {"format": _FORMAT, "guarantee": self.guarantee, **content}
 
     @classmethod
@@ -115,8 +140,8 @@ class Calibration:
         Raises: CalibrationError when there is none or it is damaged, naming the file and why.
         """
         try:
-            return cls._of_card(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, CalibrationError) as error:
+            return cls.of_card(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError, CertesError) as error:
             reason = str(error).splitlines()[0]
             raise CalibrationError(
                 f"{path}: not a readable calibration card ({reason}); make it again with"
@@ -124,27 +149,43 @@ class Calibration:
             ) from error
 
     @classmethod
-    def _of_card(cls, content: Any) -> Calibration:
+    def of_card(cls, content: Any) -> Calibration:
+        """The calibration that `card` described.
+
+        Raises: ValueError, TypeError, KeyError or CertesError for anything else.
+        """
         if not isinstance(content, dict):
             raise ValueError("it is not a JSON object")
         card = cast(dict[str, Any], content)
         if card.get("format") != _FORMAT:
             raise ValueError(f"format is {card.get('format')!r}, not {_FORMAT!r}")
         card["size"] = card.get("lambda")
-        for name, kinds in _KINDS.items():
+        known = {**_KINDS, **{name: kinds for name, kinds in _NEWER.items() if name in card}}
+        for name, kinds in known.items():
             # type() and not isinstance(): to the latter True is a number.
             if type(card.get(name)) not in kinds:
                 raise ValueError(f"{name} is {card.get(name)!r}")
-        made = card.get("provenance")
-        provenance = None if made is None else Provenance(**made)
-        return cls(**{name: card[name] for name in _KINDS}, provenance=provenance)
+        made, shape = card.get("provenance"), card.get("shape")
+        return cls(
+            **{name: card[name] for name in known},
+            provenance=None if made is None else Provenance(**made),
+            shape=None if shape is None else shape_from_config(shape),
+            sketches=tuple(tuple(map(str, row)) for row in card.get("sketches", ())),
+            features=tuple(tuple(map(float, row)) for row in card.get("features", ())),
+        )
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("alpha", "delta", "size"), (int, float)),
+    **dict.fromkeys(("alpha", "size"), (int, float)),
     **dict.fromkeys(("n", "images", "seed"), (int,)),
     **dict.fromkeys(("rule", "family", "date", "version"), (str,)),
+    "delta": (int, float, type(None)),
     "grouped": (bool,),
+}
+# Fields that older cards lack.
+_NEWER: dict[str, tuple[type, ...]] = {
+    "tolerance": (int, float, type(None)),
+    **dict.fromkeys(("counted", "exact"), (bool,)),
 }
 
 

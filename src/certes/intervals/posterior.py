@@ -10,7 +10,7 @@ from torch import Tensor
 
 from certes.errors import InputError
 from certes.intervals.bounds import Bounds, Provenance
-from certes.intervals.quantiles import corrected_probabilities, order_statistic
+from certes.intervals.quantiles import corrected_probabilities, order_statistic, sample_bounds
 from certes.intervals.streaming import StreamingMoments, StreamingQuantiles
 
 
@@ -67,22 +67,32 @@ class Posterior:
             "ask for another alpha, or keep the samples"
         )
 
-    def bounds(self, alpha: float = 0.1) -> Bounds:
+    def bounds(self, alpha: float = 0.1, rungs: bool = False) -> Bounds:
         """Bounds that aim at a miss rate of ``alpha`` a pixel; raw, without any guarantee yet.
 
         With few samples they are the extremes and cover less than 1 - alpha, by a known amount:
         :func:`certes.intervals.nominal_coverage`.
 
+        Args:
+            alpha: the miss rate.
+            rungs: whether the bounds shall carry all nested pairs of order statistics as well
+                (16 at most), for calibration with the family ``level``.
+
         Raises:
-            InputError: if the samples were streamed for another alpha.
+            InputError: if the samples were streamed for another alpha, or for rungs at all.
         """
+        provenance = _aiming(self.provenance, alpha)
+        if rungs:
+            if self.kept is None:
+                raise InputError("rungs: the samples were not kept; ask with keep_samples=True")
+            return sample_bounds(self.kept, alpha, self.estimate, provenance, rungs=True)
         if self.kept is not None:
             k = order_statistic(self.count, alpha)
             lower = self.kept.kthvalue(k, dim=0).values
             upper = self.kept.kthvalue(self.count + 1 - k, dim=0).values
         else:
             lower, upper = (self.quantile(p) for p in corrected_probabilities(self.count, alpha))
-        return Bounds.ordered(lower, self.estimate, upper, _aiming(self.provenance, alpha))
+        return Bounds.ordered(lower, self.estimate, upper, provenance)
 
 
 def _aiming(provenance: Provenance | None, alpha: float) -> Provenance | None:

@@ -22,6 +22,11 @@ def binomial_cdf(k: int, n: int, p: float) -> float:
     return float(_special.bdtr(k, n, p))
 
 
+def binomial_above(k: float, n: int, p: Float64[ndarray, " *shape"]) -> Float64[ndarray, " *shape"]:
+    """``P(Binomial(n, p) > k)`` for ``0 <= k <= n``."""
+    return np.asarray(_special.bdtrc(np.floor(k), n, p))
+
+
 def binomial_quantile(level: float, n: int, p: float) -> int:
     """Smallest k with ``P(Binomial(n, p) <= k) >= level``."""
     low, high = 0, n
@@ -43,3 +48,8 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
 def log_normal_cdf(z: Float64[ndarray, " n"]) -> Float64[ndarray, " n"]:
     """Logarithm of the standard normal distribution function."""
     return np.asarray(_special.log_ndtr(z))
+
+
+def normal_miss(z: Float64[ndarray, " *shape"]) -> Float64[ndarray, " *shape"]:
+    """Probability that a standard normal variable lies further from 0 than z >= 0."""
+    return np.asarray(_special.erfc(z / np.sqrt(2)))

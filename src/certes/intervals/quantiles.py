@@ -4,17 +4,22 @@ Of K samples and a truth drawn alike, all K + 1 ranks of the truth are equally l
 from the k-th smallest to the k-th largest sample therefore covers it with probability
 :math:`(K + 1 - 2k) / (K + 1)`, and k is the largest that keeps this at 1 - alpha or more. Plain
 interpolated quantiles cover less: with 16 samples, .05 and .95 give 0.76 instead of 0.90.
+
+All such pairs together are the rungs of a ladder from the median outwards, `sample_rungs`.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from certes.errors import InputError
 from certes.intervals.bounds import Bounds, Provenance
+
+_MOST_RUNGS = 16
 
 
 def order_statistic(samples: int, alpha: float) -> int:
@@ -52,6 +57,7 @@ def sample_bounds(
     alpha: float,
     estimate: Float[Tensor, "b c h w"] | None = None,
     provenance: Provenance | None = None,
+    rungs: bool = False,
 ) -> Bounds:
     """Bounds from stored posterior samples.
 
@@ -60,8 +66,25 @@ def sample_bounds(
         alpha: miss rate aimed at; what K samples really give is `nominal_coverage`.
         estimate: the restored pictures; by default the samples' mean.
         provenance: what made the samples.
+        rungs: whether the bounds shall carry `sample_rungs`, for the family ``level``.
     """
     k = order_statistic(len(samples), alpha)
     ordered = samples.sort(dim=0).values
     centre = samples.double().mean(dim=0).float() if estimate is None else estimate
-    return Bounds.ordered(ordered[k - 1], centre, ordered[-k], provenance)
+    ladder = sample_rungs(ordered) if rungs else None
+    return Bounds.ordered(ordered[k - 1], centre, ordered[-k], provenance, ladder)
+
+
+def sample_rungs(ordered: Float[Tensor, "k b c h w"]) -> Float[Tensor, "r 2 b c h w"]:
+    """Pairs of order statistics about the median, from the innermost to the extremes.
+
+    The k-th smallest and the k-th largest sample make a pair. All K // 2 of them are taken, or 16
+    evenly spaced ones, the extremes among them. A single sample is its own pair.
+
+    Args:
+        ordered: samples in ascending order.
+    """
+    pairs = max(1, len(ordered) // 2)
+    taken = min(pairs, _MOST_RUNGS)
+    ranks = [pairs - (j + 1) * pairs // taken for j in range(taken)]
+    return torch.stack([torch.stack([ordered[k], ordered[-1 - k]]) for k in ranks])

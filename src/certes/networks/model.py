@@ -129,6 +129,15 @@ def _read(source: str | Path, label: int | None) -> tuple[NetworkDenoiser, dict[
     return denoiser, card if label is None else {**card, "name": f"{card['name']}@{label}"}
 
 
+def folder_of(source: str | Path) -> Path:
+    """The folder of the model that a name or path means.
+
+    Raises:
+        ModelError: if there is no such model.
+    """
+    return locate(_with_label(source, None)[0])[0]
+
+
 def kind_of(source: str | Path) -> str:
     """What kind of model a name or folder means, without loading it.
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from certes.apps import options
 from certes.apps.console import say, show_json
+
+if TYPE_CHECKING:
+    from certes.intervals.cards import Calibration
+    from certes.intervals.tally import Tally
 
 
 def calibrate(
@@ -29,14 +33,33 @@ def calibrate(
     quality: options.Quality = None,
     alpha: options.Alpha = 0.1,
     delta: options.Delta = 0.1,
-    rule: Annotated[
-        options.RuleName,
-        typer.Option("--rule", help="wsr (betting, narrowest) or hb (Hoeffding-Bentkus)."),
-    ] = options.RuleName.WSR,
+    rule: options.Rule = options.RuleName.WSR,
+    tolerance: options.Tolerance = 0.1,
     family: Annotated[
         options.FamilyName,
-        typer.Option("--family", help="Stretch intervals about the estimate, or widen them all."),
+        typer.Option(
+            "--family",
+            help="Stretch intervals about the estimate (scale; std: alike on both sides), widen "
+            "them all by as much (additive), or as published code does (ratio).",
+        ),
     ] = options.FamilyName.SCALE,
+    shape: Annotated[
+        options.ShapeName | None,
+        typer.Option(
+            "--shape",
+            show_default="one lambda for all",
+            help="Different lambdas below and above the estimate (sides), or for narrow and wide "
+            "pixels (strata).",
+        ),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="Write no card but a part of a calibration, for certes merge. Give each part "
+            "pictures and a --seed of its own.",
+        ),
+    ] = False,
     crop: options.Crop = 128,
     samples: options.Samples = 16,
     steps: options.Steps = 20,
@@ -56,18 +79,30 @@ def calibrate(
     """
     from certes.apps.jobs.calibrate import CardOptions, calibrate_model
 
-    card = calibrate_model(
+    made = calibrate_model(
         options.Asked(task, factor, kernel, mask, missing, ratio, quality, noise, conditions),
         options.SamplingOptions(
             model, samples, steps, alpha, seed, sampler, device, colours, policy
         ),
-        CardOptions(delta, str(rule), str(family)),
+        CardOptions(delta, str(rule), str(family), shape and str(shape), tolerance, partial),
         data,
         crop,
         out,
     )
-    if as_json:
-        show_json(card.card())
+    show_made(made, out, as_json)
+
+
+def show_made(made: Calibration | Tally, out: Path, as_json: bool) -> None:
+    """Say what was written."""
+    from certes.intervals.cards import Calibration
+
+    if not isinstance(made, Calibration):
+        if as_json:
+            show_json({"images": made.images, "exact": made.exact, "tally": str(out)})
+        else:
+            say(f"{made.images} pictures; their part of a calibration is {out}: certes merge")
+    elif as_json:
+        show_json(made.card())
     else:
-        say(card.guarantee)
-        say(f"Interval size (lambda) {card.size:.4g} from {card.n} units; the card is {out}")
+        say(made.guarantee)
+        say(f"Interval size (lambda) {made.size:.4g} from {made.n} units; the card is {out}")

@@ -36,11 +36,13 @@ def evaluate(
 ) -> None:
     """Degrade and restore true pictures, and score the restorations and their intervals.
 
-    Writes report.json (its settings.scores hold the table) and panels of the first pictures.
-    Risk is the share of pixels whose interval misses the truth. A conditional model is given
+    Writes report.html, one page to read and to pass on (scores, figures, panels of the first
+    pictures, how it was made), the same for programs as report.json, and the panels.
+    Risk is the share of pixels whose interval misses the truth; rank corr. is Spearman's, of
+    interval width and error: do wide intervals mark the errors? A conditional model is given
     what its training made of pictures, or --conditions.
     """
-    from certes.apps.jobs.evaluate import evaluate_model
+    from certes.apps.jobs.evaluate import PAGE, evaluate_model
 
     report = evaluate_model(
         options.Asked(task, factor, kernel, mask, missing, ratio, quality, noise, conditions),
@@ -55,20 +57,20 @@ def evaluate(
     if as_json:
         show_json(report)
     else:
-        _show(report, out)
+        _show(report, out / PAGE)
 
 
-def _show(report: dict[str, Any], out: Path) -> None:
+def _show(report: dict[str, Any], page: Path) -> None:
     scores = report["settings"]["scores"]
     kinds = [kind for kind in ("raw", "calibrated") if scores[kind] is not None]
     show_table(
-        ("intervals", "risk", "95 % interval", "mean width", "PSNR, dB", "SSIM"),
+        ("intervals", "risk", "95 % interval", "mean width", "rank corr.", "PSNR, dB", "SSIM"),
         [_row(kind, scores[kind]) for kind in kinds],
     )
     if scores["psnr_degraded"] is not None:
         say(f"PSNR of the degraded pictures: {number(scores['psnr_degraded'], 2)} dB")
     say(report["guarantee"] or options.NO_GUARANTEE)
-    say(f"Results are in {out}")
+    say(f"Results are in {page.parent}; to read them, open {page}")
 
 
 def _row(kind: str, scores: dict[str, Any]) -> tuple[str, ...]:
@@ -78,6 +80,7 @@ def _row(kind: str, scores: dict[str, Any]) -> tuple[str, ...]:
         number(scores["risk"]),
         "-" if limits is None else f"{limits[0]:.3f} to {limits[1]:.3f}",
         number(scores["width"]),
+        number(scores["rank_correlation"]),
         number(scores["psnr"], 2),
         number(scores["ssim"]),
     )

@@ -20,6 +20,11 @@ CONDITIONAL_TASKS = (
     "celebahq-super-resolve",
     "edges2shoes",
 )
+QUICK_TASKS = tuple(
+    f"{kind}-{task}"
+    for kind in ("nuclei", "photos")
+    for task in ("denoise", "super-resolve", "inpaint", "deblur")
+)
 ESTIMATORS = ("cde", "cdiffe", "cmde", "vs-cmde")
 
 
@@ -32,7 +37,8 @@ def train(
             help="Of pictures: nuclei, nuclei-large, cifar10-small, cifar10-fast, ddpm-cifar10, "
             "ddpm-256, tiny (a trial of a minute). "
             f"Conditional: TASK-ESTIMATOR, with the tasks {', '.join(CONDITIONAL_TASKS)} and the "
-            f"estimators {', '.join(ESTIMATORS)}, as edges-cmde; tiny-conditional. Or a JSON file.",
+            f"estimators {', '.join(ESTIMATORS)}, as edges-cmde; {', '.join(QUICK_TASKS)} (for one "
+            "CPU core); tiny-conditional. Or a JSON file.",
         ),
     ],
     data: Annotated[

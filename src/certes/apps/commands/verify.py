@@ -65,25 +65,34 @@ def _synthetic(trials: int, seed: int, quiet: bool) -> dict[str, Any]:
 
     result = verify_rules(trials, seed)
     if not quiet:
-        columns = ("images", "procedure", "n", "failures", "at most", "95 % interval", "verdict")
-        show_table(columns, [_row(row) for row in result["rows"]], words=2)
+        columns = ("images", "family", "procedure", "n", "found", "at most", "95 % interval", "")
+        show_table(columns, [_row(row) for row in result["rows"]], words=3)
         say(
-            f"{trials} fresh calibrations a row, alpha = delta = 0.1. Rows marked * are unsound on "
-            "purpose and must be rejected."
+            f"{trials} fresh calibrations a row, alpha = delta = 0.1. Found: calibrations whose "
+            "risk exceeds alpha; for rules that promise no more than an average, the mean risk. "
+            "Rows marked * are unsound on purpose and must be rejected."
         )
         say("All as it must be." if result["holds"] else "NOT as it must be: see the rows above.")
     return result
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
-    low, high = row["interval"]
+    found, limit, spread = f"{row['failures']}", f"{row['threshold']:.0f}", ""
+    if row["on_average"] and row["mean"] is not None:
+        found, limit = f"{row['mean']:.4f}", f"{row['threshold']:.4f}"
+    if row["interval"] is not None:
+        low, high = row["interval"]
+        spread = f"{low:.3f}-{high:.3f}"
+    if row["verdict"] == "refuses":
+        found, limit = "", f"n >= {row['needed']}"
     return (
         row["population"],
+        row["family"],
         row["procedure"] + (" *" if row["control"] else ""),
         str(row["n"]),
-        str(row["failures"]),
-        str(row["threshold"]),
-        f"{low:.3f}-{high:.3f}",
+        found,
+        limit,
+        spread,
         row["verdict"],
     )
 
@@ -99,8 +108,10 @@ def _held_out(
     if not quiet:
         limits = result["interval"]
         spread = "" if limits is None else f" (95 % interval {limits[0]:.3f} to {limits[1]:.3f})"
+        tolerance = result["tolerance"]
+        what = "Risk" if tolerance is None else f"Share that miss over {100 * tolerance:g} %"
         say(
-            f"Risk on {result['images']} held-out images: {result['risk']:.3f}{spread}; "
+            f"{what} on {result['images']} held-out images: {result['risk']:.3f}{spread}; "
             f"promised: at most {result['alpha']:g}. Verdict: {result['verdict']}."
         )
     return result

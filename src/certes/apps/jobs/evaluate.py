@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,27 @@ from certes.apps.cards import find_card
 from certes.apps.console import progress
 from certes.apps.experiment import Experiment, Trial, gathered
 from certes.apps.measuring import plan_experiment
+from certes.apps.novelty import warn_of_known_pictures
 from certes.apps.options import Asked, SamplingOptions
 from certes.apps.outputs import all_or_nothing, save_report
+from certes.data.files import write_text
 from certes.data.pictures import Picture
+from certes.evaluation.findings import Figure, Findings
 from certes.evaluation.metrics import psnr
+from certes.evaluation.page import report_page
 from certes.evaluation.panels import restoration_panel
 from certes.evaluation.report import ImageReport, Report
 from certes.intervals.bounds import Bounds
 from certes.intervals.cards import Calibration
-from certes.intervals.metrics import evaluate
+
+PAGE = "report.html"
 
 _PANELS = 4
+_FIGURES = 5  # of what is found, at least
+_TOLD = (
+    *("alpha", "delta", "tolerance", "rule", "family", "lambda", "shape", "n", "images"),
+    *("grouped", "counted", "exact", "seed", "date", "version"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,30 +46,28 @@ class Evaluation:
     card: Calibration | None
 
     def run(self, pictures: Sequence[Picture], out: Path) -> dict[str, Any]:
-        """Restore, score, draw panels of the first pictures; returns ``report.json``."""
+        """Restore, score, draw; writes ``report.html``, returns ``report.json``."""
         trials = list(self.experiment.run(pictures))
-        raw, truth = gathered(trials)
-        interval = raw if self.card is None else self.card(raw)
-        scores = {
-            "psnr_degraded": _psnr_degraded(trials),
-            "raw": evaluate(raw, truth),
-            "calibrated": None if self.card is None else evaluate(interval, truth),
-        }
-        shown = trials[:_PANELS]
-        with progress("drawing panels", len(shown)) as advance:
-            for trial in shown:
-                self._draw(trial, out)
+        findings = Findings(*gathered(trials), self.card, self.experiment.restorer.alpha)
+        report = save_report(out, self._report(trials, findings))
+        shown = range(min(_PANELS, len(trials)))
+        with progress("drawing", len(shown) + _FIGURES) as advance:
+            panels: list[Figure] = []
+            for i in shown:
+                panels.append(self._panel(trials[i], findings.of(i), out))
                 advance(1)
-        return save_report(out, self._report(trials, scores))
+            figures: list[Figure] = []
+            for figure in findings.figures():
+                figures.append(figure)
+                advance(1)
+        write_text(out / PAGE, report_page(report, figures, panels))
+        return report
 
-    def _calibrated(self, bounds: Bounds) -> Bounds:
-        return bounds if self.card is None else self.card(bounds)
-
-    def _draw(self, trial: Trial, out: Path) -> None:
-        bounds = self._calibrated(trial.restoration.bounds)
+    def _panel(self, trial: Trial, bounds: Bounds, out: Path) -> Figure:
+        name = f"{trial.name}.panel.png"
         with all_or_nothing(out) as folder:
             restoration_panel(
-                folder / f"{trial.name}.panel.png",
+                folder / name,
                 trial.origin.seen(trial.y)[0],
                 bounds,
                 title=f"{trial.name}: {self.experiment.measuring.name}",
@@ -66,8 +75,9 @@ class Evaluation:
                 nominal=1 - self.experiment.restorer.alpha,
                 guarantee=bounds.guarantee,
             )
+        return Figure(f"Restoration of {trial.name}", (out / name).read_bytes(), trial.name)
 
-    def _report(self, trials: Sequence[Trial], scores: dict[str, Any]) -> Report:
+    def _report(self, trials: Sequence[Trial], findings: Findings) -> Report:
         experiment, card = self.experiment, self.card
         nominal = experiment.measuring.nominal
         return Report(
@@ -78,24 +88,32 @@ class Evaluation:
             alpha=experiment.restorer.alpha,
             delta=None if card is None else card.delta,
             guarantee=None if card is None else card.guarantee,
-            images=[self._image(trial) for trial in trials],
+            images=[_image(trial, findings.of(i)) for i, trial in enumerate(trials)],
             settings={
                 "operator": nominal.label,
                 **experiment.restorer.settings(),
-                "scores": scores,
+                "sampler": experiment.restorer.provenance(nominal).sampler,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "card": None if card is None else _told(card),
+                "scores": {"psnr_degraded": _psnr_degraded(trials), **findings.scores},
             },
         )
 
-    def _image(self, trial: Trial) -> ImageReport:
-        bounds, truth = self._calibrated(trial.restoration.bounds), trial.truth
-        return ImageReport(
-            trial.name,
-            mean_width=float(bounds.width.double().mean()),
-            seconds=trial.restoration.seconds,
-            nfe=trial.restoration.nfe,
-            psnr=float(psnr(bounds.estimate, truth)),
-            coverage=float(bounds.contains(truth).double().mean()),
-        )
+
+def _image(trial: Trial, bounds: Bounds) -> ImageReport:
+    return ImageReport(
+        trial.name,
+        mean_width=float(bounds.width.double().mean()),
+        seconds=trial.restoration.seconds,
+        nfe=trial.restoration.nfe,
+        psnr=float(psnr(bounds.estimate, trial.truth)),
+        coverage=float(bounds.contains(trial.truth).double().mean()),
+    )
+
+
+def _told(card: Calibration) -> dict[str, Any]:
+    """What a reader wants to know of a card; how it knows its pictures again is for programs."""
+    return {name: value for name, value in card.card().items() if name in _TOLD}
 
 
 def evaluate_model(
@@ -108,13 +126,17 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Evaluate on the pictures in `data`; returns what is in ``report.json``.
 
+    The same for people, with figures, is in ``report.html``.
+
     Raises: CertesError for senseless settings, a card that does not hold for them, or a picture
         that cannot be used.
     """
     experiment = plan_experiment(asked, sampling)
     wanted = experiment.restorer.provenance(experiment.measuring.nominal)
     found = find_card(card, sampling.model, wanted)
-    return Evaluation(experiment, found).run(experiment.measuring.read(data, crop), out)
+    pictures = experiment.measuring.read(data, crop)
+    warn_of_known_pictures(experiment, pictures, sampling.model, found)
+    return Evaluation(experiment, found).run(pictures, out)
 
 
 def _psnr_degraded(trials: Sequence[Trial]) -> float | None:

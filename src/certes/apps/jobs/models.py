@@ -19,8 +19,17 @@ from certes.errors import InputError
 from certes.networks.conditional import ConditionalNetworkDenoiser
 from certes.networks.export import save_diffusers
 from certes.networks.files import read_json
-from certes.networks.model import BUNDLED, CARD, bundled_models, digest_of, load, reading
+from certes.networks.model import (
+    BUNDLED,
+    CARD,
+    bundled_models,
+    digest_of,
+    folder_of,
+    load,
+    reading,
+)
 from certes.networks.unet import UNet
+from certes.training.fitted import Fitted
 from certes.training.publish import publish
 
 # Side of the patches for a fully convolutional network that does not say its own.
@@ -80,7 +89,7 @@ def measure(source: str, data: Path, out: Path, licence: str, device: str | None
         "version": __version__,
     }
     with progress("measuring the network's errors", None):
-        publish(model.denoiser, patches, out, card)
+        publish(model.denoiser, patches, out, card, earlier=Fitted.load(folder_of(source)))
     return {
         "model": model.name,
         "hash": digest_of(model.denoiser),

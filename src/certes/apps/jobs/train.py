@@ -54,7 +54,7 @@ def train_model(
         recipe = Conditional(config)
         conditional = trained(recipe, patches, out, resume)
         if conditional is not None:
-            publish_conditional(recipe, conditional, folder, card)
+            publish_conditional(recipe, conditional, patches, folder, card)
     else:
         denoiser = trained(Unconditional(config), patches, out, resume)
         if denoiser is not None:

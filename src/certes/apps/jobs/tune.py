@@ -30,6 +30,7 @@ from certes.errors import InputError
 from certes.networks import model as unconditional
 from certes.networks.heads import Sampled
 from certes.training.batches import Batches
+from certes.training.fitted import Fitted
 
 _SIDE = 64
 _LEARNING: dict[str, Any] = {"steps": 1500, "batch": 16, "learning_rate": 3e-4, "warmup": 50}
@@ -82,6 +83,7 @@ def tune_model(
     """
     check_folders(data=data, conditions=conditions)
     recipe, patches = _start(options, data, conditions)
+    fitted = Fitted.to(patches.pictures()) | _known_before(options.start)
     learned: Batches = patches
     if options.sampled is not None:
         learned = _sampled(options, patches, out)
@@ -96,6 +98,7 @@ def tune_model(
     }
     network = trained(recipe, learned, out, resume)
     if network is not None:
+        fitted.save(out / "model")
         save_one_pass(out / "model", network, recipe, card)
     return {**card, "method": recipe.config.method, "folder": str(out / "model")}
 
@@ -166,6 +169,11 @@ def _from_pictures(
     patches = read_task_patches(first.config, task, model.channels, data, conditions)
     level, _ = best_level(model, task, patches.batch(_FRESH, _JUDGED, seed=0))
     return from_pictures(model, task, level, **settings), patches
+
+
+def _known_before(start: str) -> Fitted | None:
+    """The pictures that the start knows; a preset knows none."""
+    return None if load_conditional_config(start) else Fitted.load(unconditional.folder_of(start))
 
 
 def _refuse_task(options: TuneOptions) -> None:

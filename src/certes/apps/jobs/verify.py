@@ -11,6 +11,7 @@ from certes.apps.cards import check_card
 from certes.apps.console import progress
 from certes.apps.experiment import Experiment, gathered
 from certes.apps.measuring import ByOperator, plan_experiment
+from certes.apps.novelty import check_held_out_pictures
 from certes.apps.options import Asked, HeldOutOptions, PolicyName, SamplerName, SamplingOptions
 from certes.apps.restorer import load_restorer
 from certes.apps.tasks import task_of_label
@@ -19,7 +20,8 @@ from certes.conditional.restore import GIVEN
 from certes.errors import CalibrationError
 from certes.intervals.bounds import Provenance
 from certes.intervals.cards import Calibration
-from certes.intervals.verification import Row, synthetic_experiments, verify_card
+from certes.intervals.experiments import Row
+from certes.intervals.verification import synthetic_experiments, verify_card
 
 
 def verify_rules(trials: int, seed: int) -> dict[str, Any]:
@@ -27,8 +29,8 @@ def verify_rules(trials: int, seed: int) -> dict[str, Any]:
     experiments = synthetic_experiments()
     rows: list[Row] = []
     with progress("calibrating afresh", len(experiments)) as advance:
-        for i, experiment in enumerate(experiments):
-            rows.append(experiment.run(trials, alpha=0.1, delta=0.1, seed=seed + i))
+        for experiment in experiments:
+            rows += experiment.run(trials, alpha=0.1, delta=0.1, seed=seed)
             advance(1)
     entries = [
         {**asdict(row), "verdict": row.verdict, "as_expected": row.as_expected} for row in rows
@@ -39,7 +41,8 @@ def verify_rules(trials: int, seed: int) -> dict[str, Any]:
 def verify_held_out(path: Path, data: Path, options: HeldOutOptions) -> dict[str, Any]:
     """Repeat on the pictures in `data` what the card was made for, and compare the risk.
 
-    Raises: CertesError for a card that does not say what it was made for, or not with this model.
+    Raises: CertesError for a card that does not say what it was made for, or not with this model,
+        or for pictures that the model or the card knows.
     """
     card = Calibration.load(path)
     made = card.provenance
@@ -48,6 +51,7 @@ def verify_held_out(path: Path, data: Path, options: HeldOutOptions) -> dict[str
     experiment = _experiment(path, made, options)
     check_card(card, experiment.restorer.provenance(experiment.measuring.nominal))
     pictures = experiment.measuring.read(data, options.crop)
+    check_held_out_pictures(experiment, pictures, options.model, card)
     bounds, truth = gathered(list(experiment.run(pictures)))
     result = verify_card(card, bounds, truth, options.seed)
     return {
