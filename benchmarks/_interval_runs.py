@@ -45,7 +45,7 @@ RUNS = Path(__file__).parent / "results" / ".cache" / "intervals"
 LEARNING: dict[str, Any] = {"steps": 1000, "learning_rate": 3e-4, "warmup": 50}
 """Of bounds: all methods alike, but for the rate of networks that start from nothing."""
 FRESH_RATE = 1e-3
-SAMPLED = {"nuclei": 320, "photos": 640}
+SAMPLED = 320
 """Patches whose sampled bounds DM_SBA learns from."""
 
 # A prior of photographs as large as the conditional networks, and its like that knows one level
@@ -169,13 +169,11 @@ class Method:
         start: ``conditional``, ``nothing`` or the name of a model of pictures.
         head: what the network answers.
         steps: of learning; None: as all others.
-        data: ``learning`` or, for a network that starts from nothing, also ``pretraining``.
     """
 
     start: str
     head: str = "quantiles"
     steps: int | None = None
-    data: str = "learning"
 
 
 def one_pass(kind: str, task: str, name: str, method: Method) -> OnePassModel:
@@ -219,12 +217,12 @@ def _recipe(kind: str, task: str, method: Method) -> OnePass:
 def _learning(
     kind: str, task: str, recipe: OnePass, method: Method
 ) -> PatchDataset | SampledBounds:
-    patches = _patches(recipe.config, getattr(KINDS[kind](), method.data))
+    patches = _patches(recipe.config, KINDS[kind]().learning)
     if method.head != "sampled":
         return patches
-    path, count = RUNS / f"{kind}-{task}-sampled.safetensors", SAMPLED[kind]
-    with progress(f"sampling {kind} {task}", count) as advance:
-        return sample_bounds_of(conditional(kind, task), patches, count, path, advance=advance)
+    path = RUNS / f"{kind}-{task}-sampled.safetensors"
+    with progress(f"sampling {kind} {task}", SAMPLED) as advance:
+        return sample_bounds_of(conditional(kind, task), patches, SAMPLED, path, advance=advance)
 
 
 def _patches(config: Any, pictures: list[Tensor]) -> PatchDataset:

@@ -11,6 +11,8 @@ from numpy import ndarray
 from certes.intervals.critical import Units
 from certes.intervals.rules.base import Rule
 
+_ROUNDING = 1e-12  # of means of losses in [0, 1]: ties are left to the bound itself
+
 
 class Bernstein(Rule):
     r"""The mean loss r and the sample variance V (divisor n - 1) of n units against
@@ -29,8 +31,9 @@ class Bernstein(Rule):
     def smallest_size(
         self, units: Units, alpha: float, delta: float, tolerance: float
     ) -> float | None:
-        # Where the mean alone exceeds alpha the bound does as well: the scan ends before.
-        end = units.smallest_accepted(lambda losses: float(losses.mean()) <= alpha)
+        # Without any variance the mean would have to be this small: the scan ends before.
+        largest = alpha - self._least(units.n, delta) + _ROUNDING
+        end = units.smallest_accepted(lambda losses: float(losses.mean()) <= largest)
         if end is None:
             return None
         sizes, losses = units.table(above=end)
@@ -40,9 +43,14 @@ class Bernstein(Rule):
 
     def upper_bound(self, losses: Float64[ndarray, "n g"], delta: float) -> Float64[ndarray, " g"]:
         """Upper confidence bound of the mean of each column, at level 1 - delta; n > 1."""
-        n, log = len(losses), math.log(2 / delta)
-        spread = np.sqrt(2 * losses.var(axis=0, ddof=1) * log / n)
-        return losses.mean(axis=0) + spread + 7 * log / (3 * (n - 1))
+        n = len(losses)
+        spread = np.sqrt(2 * losses.var(axis=0, ddof=1) * math.log(2 / delta) / n)
+        return losses.mean(axis=0) + spread + self._least(n, delta)
+
+    @staticmethod
+    def _least(n: int, delta: float) -> float:
+        """How far the bound lies above the mean of losses that do not vary."""
+        return 7 * math.log(2 / delta) / (3 * (n - 1))
 
     def smallest_n(self, alpha: float, delta: float) -> int:
         return 1 + math.ceil(7 * math.log(2 / delta) / (3 * alpha))

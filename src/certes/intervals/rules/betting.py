@@ -43,11 +43,11 @@ class Betting(MonotoneRule):
 
     def bets(self, units: Units, alpha: float, delta: float) -> Float64[ndarray, " n"]:
         """The bet on every unit, in (0, 1]; each depends on the units before it only."""
-        pilot = units.thinned(_PILOT_PIXELS)
-        bets = np.empty(units.n)
-        for start, stop in _growing(units.n):
-            variance = _pilot_variance(pilot.first(start), alpha) if start else alpha * (1 - alpha)
-            bets[start:stop] = self._bet(units.n, variance, delta)
+        past = units.thinned(_PILOT_PIXELS)
+        bets = np.full(units.n, self._bet(units.n, alpha * (1 - alpha), delta))
+        for start, stop in reversed(list(_growing(units.n))[1:]):  # so that the past only shrinks
+            past = past.first(start)
+            bets[start:stop] = self._bet(units.n, _pilot_variance(past, alpha), delta)
         return bets
 
     def smallest_n(self, alpha: float, delta: float) -> int:
@@ -72,7 +72,7 @@ def _growing(n: int) -> Iterator[tuple[int, int]]:
 
 
 def _pilot_variance(past: CriticalValues, alpha: float) -> float:
-    """Variance about alpha of the past units' losses, at the size where their mean is alpha.
+    """Variance about alpha of the past units' losses, at the size that misses alpha of all pixels.
 
     One pseudo-unit of variance alpha (1 - alpha), the largest that losses in [0, 1] of mean alpha
     can have, stands for what is not known yet; the result never exceeds that value.
