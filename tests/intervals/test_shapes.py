@@ -212,7 +212,9 @@ def test_no_width_can_be_traded_between_the_best_strata() -> None:
     # Errors are s_k |e| half-widths with e normal: at the optimum half-width k is proportional to
     # phi(lambda_k / s_k) / s_k, the misses that a little of lambda_k saves there.
     bounds, truth = two_strata(200**2, narrow=3.0)
-    shape = best_strata(bounds, truth, np.full(200**2, 200.0**-2), alpha=0.1, family=SCALE, strata=2)
+    shape = best_strata(
+        bounds, truth, np.full(200**2, 200.0**-2), alpha=0.1, family=SCALE, strata=2
+    )
     s, half = np.array([3.0, 1.0]), np.array([0.008, 0.02])
     difficulty = float((SCALE.critical(bounds, truth).ravel()[shape_of_wide(bounds)] ** 2).mean())
     s = s * math.sqrt(difficulty)

@@ -181,11 +181,8 @@ def test_a_family_finds_the_multiples_at_which_truths_were_put(family: str, pixe
     multiples[0] = np.linspace(0.0, 49.0, pixels)
     truth = place.truth(multiples)
     assert 0 < float(truth.min()) < float(truth.max()) < 1
-    found = (place.critical(multiples) - place.offset) / place.step
-    np.testing.assert_allclose(found, multiples, rtol=1e-3, atol=1e-3)
-    sizes = place.critical(multiples).astype(float).ravel()[:50]
-    assert [place.plain(size) for size in sizes] == pytest.approx(found.ravel()[:50], rel=1e-6)
-    # Both sides of the estimate occur, and both directions of the map.
+    found = [place.plain(size) for size in place.critical(multiples).astype(float).ravel()]
+    np.testing.assert_allclose(found, multiples.ravel(), rtol=1e-3, atol=1e-3)
     assert 0 < place.above.mean() < 1
 
 
