@@ -248,8 +248,8 @@ def test_words_with_a_delta() -> None:
         said = RULES[name].words(0.1, 0.05, 200, False, None, False)
         assert said == (
             "With probability at least 0.95 over the choice of the 200 images used for calibration,"
-            " the intervals miss the true value at no more than 10 % of the pixels of a new image of"
-            " the same kind, on average over such images."
+            " the intervals miss the true value at no more than 10 % of the pixels of a new image"
+            " of the same kind, on average over such images."
         )
     said = RULES["wsr"].words(0.1, 0.05, 30, True, None, True)
     assert "30 groups of images" in said

@@ -171,7 +171,7 @@ def test_sides_refuse_what_they_cannot_share() -> None:
         calibrate_sides(bounds, truth, ratios=[-1.0])
     few, few_truth = problem(0, images=30)
     assert calibrate(few, few_truth).n == 30
-    with pytest.raises(CalibrationError, match="30 independent .* at least 36 are needed"):
+    with pytest.raises(CalibrationError, match=r"30 independent .* at least 36 are needed"):
         calibrate_sides(few, few_truth)
 
 
@@ -291,9 +291,9 @@ def test_strata_with_groups_and_masks() -> None:
 
 def test_strata_refuse_when_too_few_images_are_left() -> None:
     bounds, truth = problem(0, images=32)
-    with pytest.raises(CalibrationError, match="24 independent .* needs at least 25"):
+    with pytest.raises(CalibrationError, match=r"24 independent .* needs at least 25"):
         calibrate_strata(bounds, truth)
-    with pytest.raises(InputError, match="strata: 0 strata on a share 0.25"):
+    with pytest.raises(InputError, match=r"strata: 0 strata on a share 0\.25"):
         calibrate_strata(bounds, truth, strata=0)
 
 

@@ -78,7 +78,7 @@ def test_a_family_that_finds_too_small_critical_values_is_rejected(monkeypatch) 
 
 
 def test_betting_is_neither_loose_nor_vacuous(usual, worst) -> None:
-    assert 0.05 < worst["wsr"].interval[1]
+    assert worst["wsr"].interval[1] > 0.05
     # Size over the oracle's at n = 100, tau 0.3: 1.107 for the published bets, 1.304 for hb, 1.036.
     assert usual["wsr"].excess < 0.13
     assert usual["hb"].excess == pytest.approx(0.304, abs=0.02)
