@@ -40,29 +40,28 @@ TASKS = ("super-resolve", "inpaint")
 SAMPLES, STEPS, TIMED = 32, 20, 2
 N = "N-Conffusion"
 
-LEARNED: dict[str, dict[str, tuple[str, Method]]] = {
-    "nuclei": {
-        N: ("n-conffusion", Method("conditional")),
-        "DM_SBA": ("dm-sba", Method("conditional", "sampled")),
-        "ADM_UQ": ("adm-uq", Method("nothing")),
-        # Of a network thrice as costly.
-        "G-Conffusion": ("g-conffusion", Method("nuclei", steps=500)),
-    },
-    "photos": {
-        N: ("n-conffusion", Method("conditional")),
-        "ADM_UQ": ("adm-uq", Method("nothing")),
-        "G-Conffusion": ("g-prior", Method("photos-prior")),
+ALWAYS = {
+    N: ("n-conffusion", Method("conditional")),
+    "ADM_UQ": ("adm-uq", Method("nothing")),
+}
+PHOTO_PRIOR = {"G-Conffusion": ("g-prior", Method("photos-prior"))}
+LEARNED: dict[tuple[str, str], dict[str, tuple[str, Method]]] = {
+    ("photos", "inpaint"): PHOTO_PRIOR,
+    # Is diffusion pretraining necessary? The same network and the same learning.
+    ("photos", "super-resolve"): {
+        **PHOTO_PRIOR,
         "from a denoiser": ("g-denoiser", Method("photos-denoiser")),
         "from nothing": ("g-untrained", Method("photos-untrained")),
     },
+} | {
+    ("nuclei", task): {
+        "DM_SBA": ("dm-sba", Method("conditional", "sampled")),
+        # Of a network thrice as costly.
+        "G-Conffusion": ("g-conffusion", Method("nuclei", steps=500)),
+    }
+    for task in TASKS
 }
 """Where each method is kept, and how it learns."""
-HEADS = {
-    "Gaussian head": ("gaussian", Method("conditional", "gaussian")),
-    "magnitude head": ("magnitude", Method("conditional", "magnitude")),
-    "softmax head": ("softmax", Method("conditional", "softmax")),
-}
-"""Of im2im-uq, on one of the tasks."""
 SAMPLED = ("nuclei",)
 """A thousand photographs would take an hour of one core for each task."""
 
@@ -76,7 +75,6 @@ class Contender:
     name: str
     answer: Answer
     passes: int
-    family: str = "scale"
     kept: str | None = None
 
 
@@ -93,10 +91,8 @@ def contenders(kind: str, task: str) -> Iterator[Contender]:
     if kind in SAMPLED:
         kept = f"{kind}-{task}-sb-{sampled.hash}"
         yield Contender("DM_SB", by_samples, SAMPLES * STEPS, kept=kept)
-    learned = LEARNED[kind] | (HEADS if (kind, task) == ("photos", "super-resolve") else {})
-    for name, (file, method) in learned.items():
-        family = "std" if method.head in ("gaussian", "magnitude") else "scale"
-        yield Contender(name, one_pass(kind, task, file, method), 1, family)
+    for name, (file, method) in (ALWAYS | LEARNED[kind, task]).items():
+        yield Contender(name, one_pass(kind, task, file, method), 1)
 
 
 def answers(contender: Contender, y: Tensor) -> Bounds:
@@ -132,7 +128,7 @@ def judge(kind: str, task: str, contender: Contender) -> dict[str, Any]:
     for rule in ("wsr", "hb"):
         card = certes.calibrate(
             rows_of(bounds, known), x[known], alpha=0.1, delta=0.1, rule=rule,
-            family=contender.family, counted=part(known),
+            counted=part(known),
         )  # fmt: skip
         interval = card(rows_of(bounds, new))
         scores = certes.evaluate(interval, x[new], counted=part(new))
@@ -220,7 +216,7 @@ def panel(kind: str, task: str) -> None:
     gain = 4 if kind == "nuclei" else 1  # nuclei are dark
     rows = [shown, x]
     for name in (N, "ADM_UQ"):
-        bounds = one_pass(kind, task, *LEARNED[kind][name])(y)
+        bounds = one_pass(kind, task, *ALWAYS[name])(y)
         rows += [bounds.lower, bounds.estimate, bounds.upper, 2 * bounds.width]
     columns = torch.stack(rows, dim=1).flatten(0, 1)
     grid = mosaic((gain * columns).clamp(0, 1), columns=len(rows))

@@ -18,7 +18,7 @@ class Hoeffding(MeanRule):
     name = "hoeffding"
 
     def largest_mean(self, n: int, alpha: float, delta: float) -> float:
-        return alpha + math.log(delta) / (2 * n)
+        return alpha - math.sqrt(-math.log(delta) / (2 * n))
 
     def smallest_n(self, alpha: float, delta: float) -> int:
         n = max(1, math.floor(-math.log(delta) / (2 * alpha**2)))
