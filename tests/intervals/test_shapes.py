@@ -9,10 +9,12 @@ import torch
 
 from certes.errors import CalibrationError, InputError
 from certes.intervals import Bounds, Calibration, calibrate, evaluate
+from certes.intervals.critical import CriticalValues
 from certes.intervals.families import FAMILIES
 from certes.intervals.parts import some_pictures, some_pixels, split_units
+from certes.intervals.rules import certify
 from certes.intervals.shapes import Shape, Sides, Strata, shape_from_config
-from certes.intervals.sides import RATIOS, calibrate_sides
+from certes.intervals.sides import RATIOS, calibrate_sides, narrowest_sides
 from certes.intervals.strata import best_strata, calibrate_strata
 
 SCALE = FAMILIES["scale"]
@@ -148,6 +150,23 @@ def test_sides_are_the_narrowest_of_those_certified() -> None:
     assert isinstance(mirrored, Sides)
     assert isinstance(chosen.shape, Sides)
     assert mirrored == Sides(chosen.shape.above, chosen.shape.below)
+
+
+def test_every_ratio_is_certified_at_its_share_of_delta() -> None:
+    bounds, truth = problem(14)
+    tried: list[float] = []
+
+    def units(shape: Sides) -> CriticalValues:
+        critical = SCALE.critical(bounds, truth, shape).reshape(len(truth), -1)
+        return CriticalValues.of_images(critical).shuffled(0)
+
+    def width(shape: Sides, size: float) -> float:
+        tried.append(size)
+        assert size == certify(units(shape), "hb", 0.1, 0.1 / 2)
+        return -shape.below
+
+    found = narrowest_sides(units, width, [0.25, 4.0], alpha=0.1, delta=0.1, rule="hb")
+    assert found == (Sides(2.0, 0.5), tried[1])
 
 
 def test_sides_are_narrower_on_new_images_where_errors_lean() -> None:

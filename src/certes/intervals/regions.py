@@ -116,7 +116,7 @@ class RegionCalibration:
             reason = str(error).splitlines()[0]
             raise CalibrationError(
                 f"{path}: not a readable card of regions ({reason}); make it again with"
-                " `certes.intervals.calibrate_regions`"
+                " `certes.intervals.regions.calibrate_regions`"
             ) from error
 
 

@@ -38,7 +38,7 @@ class Bernstein(Rule):
             return None
         sizes, losses = units.table(above=end)
         rejected = np.flatnonzero(self.upper_bound(losses, delta) > alpha)
-        first = int(rejected[0]) + 1 if len(rejected) else 0
+        first = int(rejected[-1]) + 1 if len(rejected) else 0
         return float(sizes[first]) if first < len(sizes) else None
 
     def upper_bound(self, losses: Float64[ndarray, "n g"], delta: float) -> Float64[ndarray, " g"]:
