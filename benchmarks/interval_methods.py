@@ -213,7 +213,7 @@ def panel(kind: str, task: str) -> None:
     made, x = conditional(kind, task).task, KINDS[kind]().held[:6]
     y = made.measure(x, torch.Generator().manual_seed(5))
     shown = made.shown(y)[:, : x.shape[1]]
-    gain = 4 if kind == "nuclei" else 1  # nuclei are dark
+    gain = 2.5 if kind == "nuclei" else 1  # nuclei are dark
     rows = [shown, x]
     for name in (N, "ADM_UQ"):
         bounds = one_pass(kind, task, *ALWAYS[name])(y)

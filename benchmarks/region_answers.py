@@ -11,7 +11,9 @@ of every sample by Otsu's threshold.
 
 Three intervals, alpha = .1: what the samples say (their order statistics, without calibration);
 one restoration, measured, and the calibration errors' quantile about it (split conformal of
-constant width: what one would do without samples); and `certes.intervals.answers`.
+constant width: what one would do without samples); and `certes.intervals.answers`. The second is
+also done with the true pictures in place of restorations: the width that is left then is no fault
+of the degradation, but the disagreement of Otsu's threshold with people.
 
 52 pictures tell a coverage to within .08. Besides, all 122 are split anew 200 times; that is a
 description, not a test, for the splits share their pictures.
@@ -53,11 +55,14 @@ Numbers = Float64[ndarray, " b"]
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about every picture: of its samples, of its one restoration, and the truth."""
+    """What is asked about every picture: what its samples, its one restoration and the true picture
+    answer, and the truth.
+    """
 
     measure: Measure
     values: Float64[ndarray, "k b"]
     restored: Numbers
+    undegraded: Numbers
     truth: Numbers
 
 
@@ -105,7 +110,7 @@ def questions(
         (area(), nuclei.mean(axis=(1, 2))),
         (objects(smallest=SPECK), np.array(counts, float)),
     ):
-        yield Question(measure, measure.of_samples(samples), measure(restored), truth)
+        yield Question(measure, measure.of_samples(samples), measure(restored), measure(x), truth)
 
 
 def judged(low: Numbers, high: Numbers, truth: Numbers) -> Interval:
@@ -117,16 +122,10 @@ def intervals(q: Question, known: list[int], new: list[int]) -> dict[str, Interv
     """Every way to make intervals, calibrated on some pictures and judged on others."""
     k = order_statistic(len(q.values), ALPHA)
     ordered, truth = np.sort(q.values, axis=0), q.truth[new]
-    errors = np.sort(np.abs(q.truth - q.restored)[known])
-    half = errors[int(np.ceil((len(known) + 1) * (1 - ALPHA))) - 1]
-    low, high = q.measure.limits
     made = {
         "samples alone": judged(ordered[k - 1][new], ordered[-k][new], truth),
-        "restored, then +-": judged(
-            (q.restored[new] - half).clip(low, high),
-            (q.restored[new] + half).clip(low, high),
-            truth,
-        ),
+        "restored, then +-": constant(q.restored, q, known, new),
+        "true picture, then +-": constant(q.undegraded, q, known, new),
     }
     for score in SCORES:
         card = calibrate_answers(
@@ -135,6 +134,14 @@ def intervals(q: Question, known: list[int], new: list[int]) -> dict[str, Interv
         answers = card(q.values[:, new], q.measure)
         made[f"certes, {score}"] = judged(answers.lower, answers.upper, truth)
     return made
+
+
+def constant(answers: Numbers, q: Question, known: list[int], new: list[int]) -> Interval:
+    """One answer, and the quantile of its errors on the known pictures to both sides."""
+    errors = np.sort(np.abs(q.truth - answers)[known])
+    half = errors[int(np.ceil((len(known) + 1) * (1 - ALPHA))) - 1]
+    low, high = ((answers[new] + by).clip(*q.measure.limits) for by in (-half, half))
+    return judged(low, high, q.truth[new])
 
 
 def resplit(q: Question) -> dict[str, Interval]:
@@ -167,26 +174,25 @@ def claim(
     task: str, q: Question, once: dict[str, Interval], often: dict[str, Interval], report: Report
 ) -> None:
     """Coverage on the 52, and width beside the alternative."""
-    best = min((f"certes, {score}" for score in SCORES), key=lambda name: often[name].width)
     plain, raw = "restored, then +-", "samples alone"
     name = f"{task}, {q.measure.name}"
     for score in SCORES:
-        ours = once[f"certes, {score}"]
+        ours = f"certes, {score}"
         report.claim(
             f"{name}: share of 52 held-out truths inside the interval, {score} ("
-            f"{often[f'certes, {score}'].covered:.3f} over 200 splits; samples alone "
+            f"{often[ours].covered:.3f} over 200 splits; samples alone "
             f"{once[raw].covered:.3f}, {often[raw].covered:.3f})",
-            round(ours.covered, 3),
+            round(once[ours].covered, 3),
             "at least .9, less two standard errors of 52 (.083)",
-            ours.covered >= 1 - ALPHA - 0.083,
+            once[ours].covered >= 1 - ALPHA - 0.083,
         )
-    ratio = often[best].width / often[plain].width
-    report.claim(
-        f"{name}: width of {best} over that of one restoration +- a constant, 200 splits",
-        round(ratio, 3),
-        "at most 1",
-        ratio <= 1,
-    )
+        ratio = often[ours].width / often[plain].width
+        report.claim(
+            f"{name}: width, {score}, over that of one restoration +- a constant, 200 splits",
+            round(ratio, 3),
+            "at most 1",
+            ratio <= 1,
+        )
 
 
 def main() -> None:
