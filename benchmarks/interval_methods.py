@@ -10,6 +10,10 @@ its pixels count. Each method is calibrated by the betting rule; beside it stand
 Hoeffding-Bentkus, the rule that the Conffusion code means to use (it counts pixels as images, which
 no guarantee allows).
 
+52 pictures tell a risk of holes to within .04, and those that the demo shows are among them on
+purpose. So all pictures are also split anew 200 times at random, of which the mean risk is told: a
+description and no test, for the splits share their pictures.
+
 Models and sampled bounds are kept in the cache; from scratch it takes some three hours of one core.
 """
 
@@ -21,6 +25,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from _interval_runs import KINDS, RUNS, Method, conditional, one_pass
 from _report import HERE, Report
@@ -34,10 +39,13 @@ from certes.conditional.tasks import Inpainting
 from certes.data.mosaic import mosaic
 from certes.data.pictures import Picture, write_picture
 from certes.intervals.bounds import Bounds
+from certes.intervals.critical import CriticalValues
+from certes.intervals.families import family_named
+from certes.intervals.rules import certify
 from certes.networks.files import read_tensors, write_tensors
 
 TASKS = ("super-resolve", "inpaint")
-SAMPLES, STEPS, TIMED = 32, 20, 2
+SAMPLES, STEPS, TIMED, SPLITS = 32, 20, 2, 200
 N = "N-Conffusion"
 
 ALWAYS = {
@@ -135,8 +143,23 @@ def judge(kind: str, task: str, contender: Contender) -> dict[str, Any]:
         wanted = ("risk", "risk_interval", "width", "stratified_risk", "psnr")
         result[rule] = {name: scores[name] for name in wanted}
         result[rule]["lambda"] = card.size
+    result["splits"] = resplit(bounds, x, counted, cut)
     raw = certes.evaluate(rows_of(bounds, new), x[new], counted=part(new))
     return {**result, "raw": {name: raw[name] for name in ("risk", "width")}}
+
+
+def resplit(bounds: Bounds, x: Tensor, counted: Tensor | None, known: int) -> float:
+    """Mean risk over random splits, each calibrated by the betting rule on as many pictures."""
+    critical = family_named("scale").critical(bounds, x)
+    masks = np.ones(x.shape, bool) if counted is None else counted.expand_as(x).numpy()
+    pixels = [values[mask] for values, mask in zip(critical, masks, strict=True)]
+    rng, risks = np.random.default_rng(0), list[float]()
+    for seed in range(SPLITS):
+        order = rng.permutation(len(pixels))
+        units = CriticalValues.of_images([pixels[i] for i in order[:known]])
+        size = certify(units.shuffled(seed), "wsr", 0.1, 0.1)
+        risks.append(float(np.mean([(pixels[i] > size).mean() for i in order[known:]])))
+    return float(np.mean(risks))
 
 
 def seconds(contender: Contender, y: Tensor) -> float:
@@ -151,16 +174,16 @@ def seconds(contender: Contender, y: Tensor) -> float:
 def show(kind: str, task: str, results: dict[str, dict[str, Any]]) -> None:
     """Print the table of a task."""
     table = Table(
-        "method", "risk", "95 %", "width", "width, hb", "risk by width, quartiles", "raw risk",
-        "passes", "s", title=f"{kind}, {task}",
+        "method", "risk", "95 %", "splits", "width", "width, hb", "risk by width, quartiles",
+        "raw risk", "passes", "s", title=f"{kind}, {task}",
     )  # fmt: skip
     for name, r in results.items():
         wsr = r["wsr"]
         low, high = wsr["risk_interval"]
         strata = " ".join("-" if s is None else f"{s:.3f}" for s in wsr["stratified_risk"])
         table.add_row(
-            name, f"{wsr['risk']:.4f}", f"{low:.3f}-{high:.3f}", f"{wsr['width']:.4f}",
-            f"{r['hb']['width']:.4f}", strata, f"{r['raw']['risk']:.3f}",
+            name, f"{wsr['risk']:.4f}", f"{low:.3f}-{high:.3f}", f"{r['splits']:.4f}",
+            f"{wsr['width']:.4f}", f"{r['hb']['width']:.4f}", strata, f"{r['raw']['risk']:.3f}",
             str(r["passes"]), f"{r['seconds']:.4f}",
         )  # fmt: skip
     Console(width=150).print(table)
@@ -173,7 +196,9 @@ def claim(kind: str, task: str, results: dict[str, dict[str, Any]], report: Repo
         wsr, hb = result["wsr"], result["hb"]
         strata = ", ".join("-" if s is None else f"{s:.3f}" for s in wsr["stratified_risk"])
         report.claim(
-            f"{where}, {name}: held-out risk (width {wsr['width']:.4f}, with Hoeffding-Bentkus"
+            f"{where}, {name}: held-out risk (95 %: {wsr['risk_interval'][0]:.3f} to"
+            f" {wsr['risk_interval'][1]:.3f}; mean over {SPLITS} random splits"
+            f" {result['splits']:.4f}; width {wsr['width']:.4f}, with Hoeffding-Bentkus"
             f" {hb['width']:.4f}; risk by quartile of width {strata}; {result['passes']} network"
             f" calls, {result['seconds']:.3f} s)",
             round(wsr["risk"], 4),
