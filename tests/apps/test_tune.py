@@ -18,7 +18,7 @@ from certes.intervals.cards import Calibration
 from certes.networks.heads import HEADS
 
 from .helpers import Certes, names
-from .test_conditional import config_of
+from .test_conditional import config_of, mirrored
 
 NUCLEI = Path(__file__).parents[1] / "data" / "nuclei-train"
 LOOSE = ("--delta", 0.4, "--alpha", 0.5, "--crop", 32)
@@ -80,11 +80,12 @@ def test_a_model_of_pictures_is_tuned_used_calibrated_and_verified(
     y = library.data.pictures.read_picture(given).pixels[None]  # pyright: ignore
     expected = Calibration.load(card)(tuned(y))
     torch.testing.assert_close(pages[0].reshape(32, 32), expected.lower[0, 0])
-    checked = certes("verify", card, "--model", run / "model", "--data", folder, "--crop", 32)
-    assert "alpha" not in checked.err
-    scored = certes("evaluate", "--model", run / "model", "--data", folder, "--crop", 32,
-                    "--calibration", card, "--out", tmp_path / "scores")  # fmt: skip
+    held = ("--model", run / "model", "--data", mirrored(folder, tmp_path / "new", 2), "--crop", 32)
+    scored = certes("evaluate", *held, "--calibration", card, "--out", tmp_path / "s", "--json")
     assert scored.code == 0, scored.err
+    checked = certes("verify", card, *held, "--json").json
+    assert checked["images"] == 4
+    assert checked["risk"] == scored.json["settings"]["scores"]["calibrated"]["risk"]
 
 
 def test_a_preset_starts_from_nothing_and_its_model_may_be_tuned(
