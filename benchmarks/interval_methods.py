@@ -252,8 +252,8 @@ def panel(kind: str, task: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=list(KINDS), choices=[*KINDS, []])
-    kinds = parser.parse_args().kinds
+    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], help="default: all")
+    kinds = parser.parse_args().kinds or list(KINDS)
     torch.set_num_threads(1)
     report = Report("interval_methods")
     for kind in kinds:

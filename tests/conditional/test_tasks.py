@@ -177,7 +177,7 @@ def test_tasks_come_back_from_their_configs(task: ConditionalTask) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"kind": "colour"}, "task: kind 'colour'; give one of denoise, super-resolve, inpaint"),
+        ({"kind": "colour"}, "task: kind 'colour'; give one of denoise, super-resolve, deblur"),
         ({}, "task: kind None"),
         ({"kind": "denoise", "factor": 2}, r"task: fields \['factor'\] do not fit 'denoise'"),
         ({"kind": "denoise", "noise": -1.0}, "noise: -1.0; give a standard deviation, 0 or more"),
