@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from certes.apps.experiment import Experiment
 from certes.intervals.cards import Calibration
 
 from .helpers import FEW, Certes
@@ -111,6 +112,19 @@ def test_other_promises(
     assert shown.code == 0, shown.err
     assert shown.json["guarantee"] == card.guarantee
     assert shown.json["delta"] == card.delta
+
+
+def test_too_few_pictures_for_a_shape_are_refused_before_any_work(
+    certes: Certes, model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError("a picture was restored")
+
+    monkeypatch.setattr(Experiment, "run", work)
+    said = certes("calibrate", *SETTINGS, "--delta", 0.4, "--shape", "sides", "--model", model,
+                  "--data", folder, "--out", tmp_path / "card.json")  # fmt: skip
+    assert said.code == 2
+    assert "4 independent images or groups, at least 5 are needed" in said.err
 
 
 def test_a_shape_needs_all_pictures_at_once(

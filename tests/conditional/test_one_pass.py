@@ -24,7 +24,7 @@ from certes.conditional.one_pass.sampled import SampledBounds, sample_bounds_of
 from certes.conditional.one_pass.starts import from_conditional, from_nothing, from_pictures
 from certes.conditional.presets import PRESETS
 from certes.conditional.recipe import Conditional
-from certes.conditional.restore import condition_label
+from certes.conditional.restore import label_of
 from certes.conditional.tasks import Deblurring, Denoising, Drawing, Inpainting, SuperResolving
 from certes.data.bundled import bundled_pictures
 from certes.data.patches import PatchDataset
@@ -160,7 +160,7 @@ def test_a_folder_answers_as_its_network(
     torch.testing.assert_close(bounds.lower, torch.minimum(expected[:, 0], expected[:, 1]))
     torch.testing.assert_close(bounds.upper, torch.maximum(expected[:, 2], expected[:, 1]))
     assert bounds.provenance == Provenance(
-        loaded.hash, condition_label(model), None, "n-conffusion", 1, None, ALPHA
+        loaded.hash, label_of(model.task), None, "n-conffusion", 1, None, ALPHA
     )
     torch.testing.assert_close(loaded(y.numpy()).upper, bounds.upper)
     assert kind_of(tmp_path) == KIND

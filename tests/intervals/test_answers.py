@@ -277,7 +277,7 @@ def test_a_card_holds_for_its_own_kind_only(change: dict[str, object], said: str
         ({"alpha": 1.5}, "alpha: 1.5 is not between 0 and 1"),
         ({"delta": 0.0}, "delta: 0.0 is not between 0 and 1"),
         ({"score": "median"}, "score: 'median' is unknown, known are std, cqr"),
-        ({"groups": [1, 2]}, "groups: one label per picture is wanted, 2 for 30 pictures"),
+        ({"groups": [1, 2]}, "groups: one label per image is wanted, 2 for 30 images"),
         ({"truth": np.zeros(3)}, "truth: one number per picture is wanted"),
         ({"truth": np.full(30, np.nan)}, "truth: not everywhere in the limits"),
         ({"values": np.zeros((1, 30))}, "values: .samples, pictures. is wanted, with at least 2"),

@@ -20,6 +20,7 @@ from certes.intervals.rules import (
     HoeffdingBentkus,
     MeanRule,
     MonotoneRule,
+    Promise,
     certify,
 )
 
@@ -245,23 +246,23 @@ def test_infinite_critical_values_are_refused_not_capped(rule: str) -> None:
 
 def test_words_with_a_delta() -> None:
     for name in ("wsr", "hb", "hoeffding", "bernstein"):
-        said = RULES[name].words(0.1, 0.05, 200, False, None, False)
+        said = RULES[name].words(Promise(0.1, 0.05, 200))
         assert said == (
             "With probability at least 0.95 over the choice of the 200 images used for calibration,"
             " the intervals miss the true value at no more than 10 % of the pixels of a new image"
             " of the same kind, on average over such images."
         )
-    said = RULES["wsr"].words(0.1, 0.05, 30, True, None, True)
+    said = RULES["wsr"].words(Promise(0.1, 0.05, 30, grouped=True, counted=True))
     assert "30 groups of images" in said
     assert "10 % of the counted pixels of a new group of images" in said
 
 
 def test_words_of_rules_that_promise_an_average_say_so() -> None:
-    said = RULES["crc"].words(0.1, None, 200, False, None, False)
+    said = RULES["crc"].words(Promise(0.1, None, 200))
     for part in ("only on average", "200 images", "10 % of the pixels", "may well be larger"):
         assert part in said
     assert "probability" not in said
-    said = RULES["image"].words(0.05, None, 30, True, 0.2, True)
+    said = RULES["image"].words(Promise(0.05, None, 30, True, 0.2, True))
     for part in (
         "With probability at least 0.95, a new group of images",
         "at least 80 % of its counted pixels",

@@ -270,6 +270,10 @@ Conditions = Annotated[
         "picture in --data.",
     ),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
+Licence = Annotated[
+    str, typer.Option("--licence", help="Licence of the training pictures, for the model's card.")
+]
 Card = Annotated[
     Path | None,
     typer.Option(

@@ -115,12 +115,7 @@ def provenance_given(model: ConditionalModel, sampler: str | None, policy: str) 
     manner = sampler or SOLVER
     if model.estimator.predicts_y:
         manner = f"{manner}/{policy}"
-    return Provenance(model.hash, condition_label(model), None, manner)
-
-
-def condition_label(model: ConditionalModel) -> str:
-    """The model's task in words, with its parameters."""
-    return label_of(model.task)
+    return Provenance(model.hash, label_of(model.task), None, manner)
 
 
 def label_of(task: ConditionalTask) -> str:

@@ -19,7 +19,6 @@ marginal), or with probability 1 - delta for the very calibration that was made 
 
 from __future__ import annotations
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
@@ -29,12 +28,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from certes.data.files import write_json
 from certes.errors import CalibrationError, InputError
 from certes.intervals.bounds import Provenance
+from certes.intervals.cards import checked_format, checked_kinds, read_card
+from certes.intervals.counted import unit_numbers
 from certes.intervals.critical import CriticalValues
 from certes.intervals.measures import Measure
 from certes.intervals.probability import binomial_cdf
@@ -246,26 +247,16 @@ class AnswerCalibration:
 
         Raises: CalibrationError when there is none or it is damaged, naming the file and why.
         """
-        try:
-            return cls._of_card(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, LookupError, CalibrationError) as error:
-            reason = str(error).splitlines()[0]
-            raise CalibrationError(
-                f"{path}: not a readable card of answers ({reason}); calibrate again"
-            ) from error
+        return read_card(path, cls._of_card, "card of answers", "`calibrate_answers`")
 
     @classmethod
-    def _of_card(cls, content: dict[str, Any]) -> AnswerCalibration:
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format is {content['format']!r}, not {_FORMAT!r}")
-        made = content["provenance"]
-        content["size"] = content["lambda"]
-        for name, kinds in _KINDS.items():
-            # type() and not isinstance(): to the latter True is a number.
-            if type(content[name]) not in kinds:
-                raise ValueError(f"{name} is {content[name]!r}")
-        provenance = None if made is None else Provenance(**made)
-        return cls(**{name: content[name] for name in _KINDS}, provenance=provenance)
+    def _of_card(cls, content: Any) -> AnswerCalibration:
+        card = checked_format(content, _FORMAT)
+        made = card["provenance"]
+        return cls(
+            **checked_kinds({**card, "size": card.get("lambda")}, _KINDS),
+            provenance=None if made is None else Provenance(**made),
+        )
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -321,7 +312,7 @@ def calibrate_answers(
     _check_values(values, kind)
     _check_truth(truth, values, measure)
     scores = kind.critical(values, truth, alpha, measure.resolution)
-    units = CriticalValues(scores[:, None], _unit_numbers(groups, len(truth)))
+    units = CriticalValues(scores[:, None], unit_numbers(groups, len(truth)))
     return AnswerCalibration(
         alpha=alpha,
         delta=delta,
@@ -397,14 +388,3 @@ def _check_truth(truth: Numbers, values: Values, measure: Measure) -> None:
     low, high = measure.limits
     if not ((truth >= low) & (truth <= high)).all():
         raise InputError(f"truth: not everywhere in the limits of the measure, {low:g} to {high:g}")
-
-
-def _unit_numbers(groups: Sequence[Hashable] | None, pictures: int) -> Int[ndarray, " b"]:
-    if groups is None:
-        return np.arange(pictures)
-    if len(groups) != pictures:
-        raise InputError(
-            f"groups: one label per picture is wanted, {len(groups)} for {pictures} pictures"
-        )
-    numbers = {label: i for i, label in enumerate(dict.fromkeys(groups))}
-    return np.array([numbers[label] for label in groups])

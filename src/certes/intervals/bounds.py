@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -172,3 +173,11 @@ def check_truth(truth: Tensor, bounds: Bounds) -> None:
     low, high = float(truth.min()), float(truth.max())
     if low < 0 or high > 1:
         raise InputError(f"truth: values from {low:.4g} to {high:.4g}, they must lie in [0, 1]")
+
+
+def check_groups(groups: Sequence[Hashable] | None, images: int) -> None:
+    """Raise InputError unless there are no groups, or one label for each image."""
+    if groups is not None and len(groups) != images:
+        raise InputError(
+            f"groups: one label per image is wanted, {len(groups)} for {images} images"
+        )

@@ -7,6 +7,7 @@ images or groups of images as units, an exact lambda, and rules whose proofs app
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -65,37 +66,18 @@ def calibrate(
     Raises: InputError for arguments that do not fit; CalibrationError when alpha cannot be
         certified with so few units (it names the number that would do).
     """
+    common: dict[str, Any] = {"alpha": alpha, "delta": delta, "rule": rule, "seed": seed}
+    pictures: dict[str, Any] = {"family": family, "groups": groups, "counted": counted}
     if shape == Sides.name:
-        return calibrate_sides(
-            bounds,
-            truth,
-            alpha=alpha,
-            delta=delta,
-            rule=rule,
-            family=family,
-            groups=groups,
-            counted=counted,
-            seed=seed,
-        )
+        return calibrate_sides(bounds, truth, **common, **pictures)
     if shape == Strata.name:
-        return calibrate_strata(
-            bounds,
-            truth,
-            alpha=alpha,
-            delta=delta,
-            rule=rule,
-            family=family,
-            groups=groups,
-            counted=counted,
-            tolerance=tolerance,
-            seed=seed,
-        )
+        return calibrate_strata(bounds, truth, **common, **pictures, tolerance=tolerance)
     if isinstance(shape, str):
         raise InputError(
             f"shape: {shape!r} is unknown, known are {Sides.name}, {Strata.name}, and a Shape"
         )
     tally = Tally(family, shape=shape, memory=4 * truth.numel()).add(bounds, truth, counted, groups)
-    return tally.calibrate(alpha=alpha, delta=delta, rule=rule, tolerance=tolerance, seed=seed)
+    return tally.calibrate(**common, tolerance=tolerance)
 
 
 def calibrate_stream(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from certes.data.files import write_json
 from certes.errors import CalibrationError, CertesError
 from certes.intervals.bounds import Bounds, Provenance
 from certes.intervals.families import FAMILIES
-from certes.intervals.rules import RULES, ImageLevel
+from certes.intervals.rules import RULES, ImageLevel, Promise
 from certes.intervals.shapes import Shape, shape_from_config
 from certes.intervals.shift import check_shift
 
 _FORMAT = "certes calibration 1"
+
+Card = TypeVar("Card")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +92,10 @@ class Calibration:
     @property
     def guarantee(self) -> str:
         """The guarantee in plain words."""
-        return RULES[self.rule].words(
+        promise = Promise(
             self.alpha, self.delta, self.n, self.grouped, self.tolerance, self.counted
         )
+        return RULES[self.rule].words(promise)
 
     def __call__(self, bounds: Bounds) -> Bounds:
         """Intervals with the guarantee, for raw bounds made like those of the calibration.
@@ -139,14 +143,7 @@ class Calibration:
 
         Raises: CalibrationError when there is none or it is damaged, naming the file and why.
         """
-        try:
-            return cls.of_card(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError, CertesError) as error:
-            reason = str(error).splitlines()[0]
-            raise CalibrationError(
-                f"{path}: not a readable calibration card ({reason}); make it again with"
-                " `certes calibrate`"
-            ) from error
+        return read_card(path, cls.of_card, "calibration card", "`certes calibrate`")
 
     @classmethod
     def of_card(cls, content: Any) -> Calibration:
@@ -154,20 +151,11 @@ class Calibration:
 
         Raises: ValueError, TypeError, KeyError or CertesError for anything else.
         """
-        if not isinstance(content, dict):
-            raise ValueError("it is not a JSON object")
-        card = cast(dict[str, Any], content)
-        if card.get("format") != _FORMAT:
-            raise ValueError(f"format is {card.get('format')!r}, not {_FORMAT!r}")
-        card["size"] = card.get("lambda")
+        card = checked_format(content, _FORMAT)
         known = {**_KINDS, **{name: kinds for name, kinds in _NEWER.items() if name in card}}
-        for name, kinds in known.items():
-            # type() and not isinstance(): to the latter True is a number.
-            if type(card.get(name)) not in kinds:
-                raise ValueError(f"{name} is {card.get(name)!r}")
         made, shape = card.get("provenance"), card.get("shape")
         return cls(
-            **{name: card[name] for name in known},
+            **checked_kinds({**card, "size": card.get("lambda")}, known),
             provenance=None if made is None else Provenance(**made),
             shape=None if shape is None else shape_from_config(shape),
             sketches=tuple(tuple(map(str, row)) for row in card.get("sketches", ())),
@@ -187,6 +175,45 @@ _NEWER: dict[str, tuple[type, ...]] = {
     "tolerance": (int, float, type(None)),
     **dict.fromkeys(("counted", "exact"), (bool,)),
 }
+
+
+def read_card(path: str | Path, of: Callable[[Any], Card], what: str, again: str) -> Card:
+    """What a JSON file describes.
+
+    Args:
+        path: the file.
+        of: makes it of JSON types, and raises whatever unfit ones do.
+        what: the file should be, in words.
+        again: what makes it anew.
+
+    Raises: CalibrationError when there is none or it is damaged, naming the file and why.
+    """
+    try:
+        return of(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, CertesError) as error:
+        reason = str(error).splitlines()[0]
+        raise CalibrationError(
+            f"{path}: not a readable {what} ({reason}); make it again with {again}"
+        ) from error
+
+
+def checked_format(content: Any, wanted: str) -> dict[str, Any]:
+    """A JSON object that says that it is of a format. Raises: ValueError if it is not."""
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    card = cast(dict[str, Any], content)
+    if card.get("format") != wanted:
+        raise ValueError(f"format is {card.get('format')!r}, not {wanted!r}")
+    return card
+
+
+def checked_kinds(card: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """The fields that have a kind. Raises: ValueError for one of another kind, or none."""
+    for name, known in kinds.items():
+        # type() and not isinstance(): to the latter True is a number.
+        if type(card.get(name)) not in known:
+            raise ValueError(f"{name} is {card.get(name)!r}")
+    return {name: card[name] for name in kinds}
 
 
 def check_raw(bounds: Bounds) -> None:

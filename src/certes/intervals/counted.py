@@ -14,7 +14,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from certes.errors import InputError
-from certes.intervals.bounds import Bounds, check_counted, check_truth
+from certes.intervals.bounds import Bounds, check_counted, check_groups, check_truth
 
 Batches = Bounds | Sequence[Bounds]
 Truths = Float[Tensor, "b c h w"] | Sequence[Float[Tensor, "b c h w"]]
@@ -63,7 +63,7 @@ class Counted:
         for batch, pictures in zip(batches, truths, strict=True):
             check_truth(pictures, batch)
         whole = [_mask(m, t) for m, t in zip(masks, truths, strict=True)]
-        return cls(batches, truths, whole, _units(groups, sum(map(len, truths))))
+        return cls(batches, truths, whole, unit_numbers(groups, sum(map(len, truths))))
 
     @property
     def images(self) -> int:
@@ -133,12 +133,17 @@ def _mask(counted: Tensor | None, truth: Tensor) -> Bool[Tensor, "b c h w"] | No
     return None if counted is None else check_counted(counted, truth).cpu()
 
 
-def _units(groups: Sequence[Hashable] | None, images: int) -> Int[ndarray, " images"]:
+def unit_numbers(groups: Sequence[Hashable] | None, images: int) -> Int[ndarray, " images"]:
+    """The independent unit of each image, numbers 0..n-1 in the order in which groups appear.
+
+    Args:
+        groups: one label per image; by default each image is a unit of its own.
+        images: their number.
+
+    Raises: InputError for another number of labels.
+    """
+    check_groups(groups, images)
     if groups is None:
         return np.arange(images)
-    if len(groups) != images:
-        raise InputError(
-            f"groups: one label per image is wanted, {len(groups)} for {images} images"
-        )
     numbers = {label: i for i, label in enumerate(dict.fromkeys(groups))}
     return np.array([numbers[label] for label in groups])

@@ -32,6 +32,15 @@ SAMPLE = 1024
 """Pixels of each image that a histogram keeps as they are: from these rules set their bets."""
 
 
+Binned = tuple[
+    Int32[ndarray, " bins"],
+    Int32[ndarray, " bins"],
+    Int[ndarray, " bins"],
+    Int[ndarray, " images"],
+]
+"""Numbers of bins, pixels in each, the image of each, and all pixels of every image."""
+
+
 class Units(ABC):
     """Losses of independent units, images or groups of images, as functions of the interval size.
 
@@ -105,15 +114,8 @@ class Units(ABC):
         return sizes[finite], self._unit_means(shares[:, finite])
 
     @abstractmethod
-    def _binned(
-        self,
-    ) -> tuple[
-        Int32[ndarray, " bins"],
-        Int32[ndarray, " bins"],
-        Int[ndarray, " bins"],
-        Int[ndarray, " images"],
-    ]:
-        """Numbers of bins, pixels in each, the image of each, and all pixels of every image."""
+    def _binned(self) -> Binned:
+        """What `table` is made of."""
 
     @abstractmethod
     def _digests(self) -> UInt64[ndarray, " images"]:
@@ -212,14 +214,7 @@ class CriticalValues(Units):
         found = _bisect(np.unique(values), accepted)
         return found[1] if found else high
 
-    def _binned(
-        self,
-    ) -> tuple[
-        Int32[ndarray, " bins"],
-        Int32[ndarray, " bins"],
-        Int[ndarray, " bins"],
-        Int[ndarray, " images"],
-    ]:
+    def _binned(self) -> Binned:
         images = np.repeat(np.arange(len(self.pixels)), self.pixels)
         return bin_numbers(self.values), np.ones(len(images), np.int32), images, self.pixels
 
@@ -317,14 +312,7 @@ class Histograms(Units):
         found = _bisect(sizes[np.isfinite(sizes)], lambda size: accepts(self.losses(size)))
         return found and found[1]
 
-    def _binned(
-        self,
-    ) -> tuple[
-        Int32[ndarray, " bins"],
-        Int32[ndarray, " bins"],
-        Int[ndarray, " bins"],
-        Int[ndarray, " images"],
-    ]:
+    def _binned(self) -> Binned:
         numbers = np.concatenate([image.bins for image in self.images])
         counts = np.concatenate([image.counts for image in self.images])
         images = np.repeat(np.arange(len(self.images)), [len(image.bins) for image in self.images])

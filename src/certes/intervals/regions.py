@@ -8,19 +8,19 @@ applied: where people drew it for the calibration, a program that draws it later
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from certes.data.files import write_json
-from certes.errors import CalibrationError, CertesError, InputError
-from certes.intervals.bounds import Bounds, check_truth
-from certes.intervals.cards import Calibration
+from certes.errors import CalibrationError, InputError
+from certes.intervals.bounds import Bounds, check_groups, check_truth
+from certes.intervals.cards import Calibration, checked_format, read_card
 from certes.intervals.parts import some_pictures
 from certes.intervals.rules import rule_named
 from certes.intervals.tally import Label, Tally
@@ -103,21 +103,18 @@ class RegionCalibration:
 
         Raises: CalibrationError when there is none or it is damaged, naming the file and why.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["format"] != _FORMAT:
-                raise ValueError(f"format is {content['format']!r}, not {_FORMAT!r}")
-            cards = {
-                int(label): Calibration.of_card(card) for label, card in content["regions"].items()
-            }
-            delta = content["delta"]
-            return cls(cards, None if delta is None else float(delta))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, CertesError) as error:
-            reason = str(error).splitlines()[0]
-            raise CalibrationError(
-                f"{path}: not a readable card of regions ({reason}); make it again with"
-                " `certes.intervals.regions.calibrate_regions`"
-            ) from error
+        again = "`certes.intervals.regions.calibrate_regions`"
+        return read_card(path, cls._of_card, "card of regions", again)
+
+    @classmethod
+    def _of_card(cls, content: Any) -> RegionCalibration:
+        card = checked_format(content, _FORMAT)
+        regions = cast(dict[str, Any], card["regions"])
+        delta = card["delta"]
+        return cls(
+            {int(label): Calibration.of_card(each) for label, each in regions.items()},
+            None if delta is None else float(delta),
+        )
 
 
 def calibrate_regions(
@@ -151,10 +148,7 @@ def calibrate_regions(
     _check_regions(regions, truth)
     if not alpha:
         raise InputError("alpha: give the risk of at least one region, by label")
-    if groups is not None and len(groups) != len(truth):
-        raise InputError(
-            f"groups: one label per image is wanted, {len(groups)} for {len(truth)} images"
-        )
+    check_groups(groups, len(truth))
     cards: dict[int, Calibration] = {}
     for label, risk in alpha.items():
         inside = regions == label

@@ -27,7 +27,7 @@ from torch import Tensor
 from certes.data.files import atomic_path
 from certes.data.fingerprints import sketch
 from certes.errors import CalibrationError, CertesError, InputError
-from certes.intervals.bounds import Bounds, Provenance, check_counted, check_truth
+from certes.intervals.bounds import Bounds, Provenance, check_counted, check_groups, check_truth
 from certes.intervals.cards import Calibration, check_raw
 from certes.intervals.critical import CriticalValues, Histogram, Histograms, Units, digest
 from certes.intervals.families import each_picture, family_named
@@ -310,12 +310,9 @@ def _binned(images: list[_Image]) -> Iterator[Histogram]:
 
 
 def _labels(groups: Sequence[Label] | None, images: int) -> list[Label | None]:
+    check_groups(groups, images)
     if groups is None:
         return [None] * images
-    if len(groups) != images:
-        raise InputError(
-            f"groups: one label per image is wanted, {len(groups)} for {images} images"
-        )
     return [_label(label) for label in groups]
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from certes.data.files import atomic_path
@@ -67,6 +67,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise ModelError(f"model: {path} holds no weights by name")
     return cast(dict[str, Tensor], content)
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The words in the header of a safetensors file.
+
+    Raises:
+        ModelError: if it is damaged.
+    """
+    try:
+        with cast(Any, safe_open)(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: damaged ({error}); remove it to start again") from error
 
 
 def write_tensors(

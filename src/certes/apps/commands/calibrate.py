@@ -74,8 +74,7 @@ def calibrate(
 
     The pictures must be independent, like those to be restored, and must not have served to train
     or choose the model. A card holds for this model, task, noise, samples, steps and alpha only.
-    A colour picture restored by a grey model counts as one group of three. A conditional model is
-    given what its training made of pictures, or --conditions.
+    A conditional model is given what its training made of pictures, or --conditions.
     """
     from certes.apps.jobs.calibrate import CardOptions, calibrate_model
 

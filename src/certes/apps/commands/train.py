@@ -63,17 +63,12 @@ def train(
             "numbers the objects, 0 is background).",
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
-    ] = False,
+    resume: options.Resume = False,
     name: Annotated[
         str | None,
         typer.Option("--name", show_default="the preset's", help="The model's name on its card."),
     ] = None,
-    licence: Annotated[
-        str,
-        typer.Option("--licence", help="Licence of the training pictures, for the model's card."),
-    ] = "unknown",
+    licence: options.Licence = "unknown",
     as_json: options.Json = False,
 ) -> None:
     """Train a model on your own pictures.

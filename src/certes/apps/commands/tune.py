@@ -99,17 +99,12 @@ def tune(
         int | None,
         typer.Option("--steps", min=1, show_default="1500, a preset's own", help="Of learning."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
-    ] = False,
+    resume: options.Resume = False,
     name: Annotated[
         str | None,
         typer.Option("--name", show_default="MODEL-bounds", help="The model's name on its card."),
     ] = None,
-    licence: Annotated[
-        str,
-        typer.Option("--licence", help="Licence of the training pictures, for the model's card."),
-    ] = "unknown",
+    licence: options.Licence = "unknown",
     as_json: options.Json = False,
 ) -> None:
     """Teach a diffusion model to answer with bounds in one network call (Conffusion).

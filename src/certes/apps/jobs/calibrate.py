@@ -102,9 +102,7 @@ def _made(
         return _shaped(experiment, pictures, sampling, card)
     tally = Tally(card.family)
     for trial in experiment.run(pictures):
-        # The channels of a colour picture that a grey model restored are one unit.
-        labels = [trial.name] * len(trial.truth) if len(trial.truth) > 1 else None
-        tally.add(trial.restoration.bounds, trial.truth, groups=labels)
+        tally.add(trial.restoration.bounds, trial.truth)
     if card.partial:
         return tally
     return tally.calibrate(
@@ -123,17 +121,12 @@ def _shaped(
     card: CardOptions,
 ) -> Calibration:
     """With lambdas that differ, which must see all pictures at once."""
-    trials = list(experiment.run(pictures))
-    bounds, truth = gathered(trials)
-    groups = [i for i, trial in enumerate(trials) for _ in trial.truth]
     return calibrate(
-        bounds,
-        truth,
+        *gathered(list(experiment.run(pictures))),
         alpha=sampling.alpha,
         delta=card.delta,
         rule=card.rule,
         family=card.family,
-        groups=groups if len(groups) > len(trials) else None,
         shape=card.shape,
         tolerance=card.tolerance,
         seed=sampling.seed,
@@ -150,5 +143,6 @@ def _rehearse(count: int, sampling: SamplingOptions, card: CardOptions) -> None:
         delta=card.delta,
         rule=card.rule,
         family=card.family,
+        shape=card.shape,
         tolerance=card.tolerance,
     )

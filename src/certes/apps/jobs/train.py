@@ -15,6 +15,7 @@ from certes.conditional.presets import load_conditional_config
 from certes.conditional.publish import publish_conditional
 from certes.conditional.recipe import Conditional
 from certes.training.batches import Batches
+from certes.training.config import RunConfig
 from certes.training.loop import Run
 from certes.training.presets import load_config
 from certes.training.publish import publish
@@ -39,16 +40,8 @@ def train_model(
     config = load_conditional_config(preset) or load_config(preset)
     check_folders(data=data, conditions=conditions)
     patches = read_patches(config, data, conditions)
-    card = {
-        "name": name or Path(preset).stem,
-        "training_data": data.resolve().name,
-        "pictures": len(patches),
-        "licence": licence,
-        "preset": preset,
-        "steps": config.steps,
-        "version": __version__,
-        "training": config.to_dict(),
-    }
+    card = training_card(name or Path(preset).stem, data, len(patches), licence, config)
+    card["preset"] = preset
     folder = out / "model"
     if isinstance(config, ConditionalConfig):
         recipe = Conditional(config)
@@ -61,6 +54,21 @@ def train_model(
             with progress("measuring the network's errors", None):
                 publish(denoiser, patches, folder, card)
     return {**card, "folder": str(folder)}
+
+
+def training_card(
+    name: str, data: Path, pictures: int, licence: str, config: RunConfig
+) -> dict[str, Any]:
+    """What a model folder says of how it was trained."""
+    return {
+        "name": name,
+        "training_data": data.resolve().name,
+        "pictures": pictures,
+        "licence": licence,
+        "steps": config.steps,
+        "version": __version__,
+        "training": config.to_dict(),
+    }
 
 
 def trained(recipe: Recipe[Denoises], patches: Batches, out: Path, resume: bool) -> Denoises | None:

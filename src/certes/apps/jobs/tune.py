@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from certes import __version__
 from certes.apps.asking import is_conditional
 from certes.apps.console import progress
-from certes.apps.jobs.train import trained
+from certes.apps.jobs.train import trained, training_card
 from certes.apps.training_data import check_folders, read_task_patches
 from certes.conditional.model import load_conditional
 from certes.conditional.one_pass.levels import best_level
@@ -87,15 +86,8 @@ def tune_model(
     learned: Batches = patches
     if options.sampled is not None:
         learned = _sampled(options, patches, out)
-    card = {
-        "name": name or f"{Path(options.start).name}-bounds",
-        "training_data": data.resolve().name,
-        "pictures": len(patches),
-        "licence": licence,
-        "steps": recipe.config.steps,
-        "version": __version__,
-        "training": recipe.config.to_dict(),
-    }
+    called = name or f"{Path(options.start).name}-bounds"
+    card = training_card(called, data, len(patches), licence, recipe.config)
     network = trained(recipe, learned, out, resume)
     if network is not None:
         fitted.save(out / "model")

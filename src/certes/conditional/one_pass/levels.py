@@ -28,7 +28,7 @@ def best_level(
     Args:
         model: a trained model.
         task: what its network shall answer to.
-        x: true pictures that neither training nor calibration sees.
+        x: true pictures; none that bounds are calibrated on, for they serve to choose.
         seed: of what is random in their conditions.
 
     Returns:

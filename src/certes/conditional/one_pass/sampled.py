@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from certes.conditional.model import ConditionalModel
 from certes.conditional.restore import restore_given
 from certes.data.patches import PatchDataset
 from certes.errors import ModelError
-from certes.networks.files import read_tensors, write_tensors
+from certes.networks.files import read_header, read_tensors, write_tensors
 
 _PART = 16  # patches sampled together
 
@@ -76,17 +77,16 @@ def sample_bounds_of(
     Raises:
         ModelError: if the file was made by another model or with other settings.
     """
-    settings = [samples, steps, round(1e6 * alpha), seed, int(model.hash, 16) % 2**52]
-    mark = torch.tensor(settings, dtype=torch.float64)
+    settings = {"model": model.hash, "samples": samples, "steps": steps, "alpha": alpha}
+    header = {"settings": json.dumps({**settings, "seed": seed})}
     parts: list[Tensor] = []
     if path.is_file():
-        kept = read_tensors(path)
-        if not torch.equal(kept["settings"], mark):
+        if read_header(path) != header:
             raise ModelError(f"{path}: sampled by another model, or otherwise; remove it first")
-        parts.append(kept["stacks"])
+        parts.append(read_tensors(path)["stacks"])
     for part in range(sum(len(p) for p in parts) // _PART, -(-count // _PART)):
         parts.append(_sampled(model, data, part, samples, steps, alpha, seed))
-        write_tensors(path, {"stacks": torch.cat(parts), "settings": mark})
+        write_tensors(path, {"stacks": torch.cat(parts)}, header)
         advance(_PART)
     return SampledBounds(torch.cat(parts)[:count], data.symmetries == "square")
 

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from certes.errors import CalibrationError, InputError
 from certes.intervals.critical import Units
-from certes.intervals.rules.base import MeanRule, MonotoneRule, Rule
+from certes.intervals.rules.base import MeanRule, MonotoneRule, Promise, Rule
 from certes.intervals.rules.bernstein import Bernstein
 from certes.intervals.rules.betting import Betting
 from certes.intervals.rules.conformal import ConformalRiskControl, ImageLevel
@@ -49,6 +49,7 @@ __all__ = [
     "ImageLevel",
     "MeanRule",
     "MonotoneRule",
+    "Promise",
     "Rule",
     "certify",
     "rule_named",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float64
@@ -14,6 +15,40 @@ from certes.intervals.critical import Units
 
 Losses = Float64[ndarray, " n"]
 Test = Callable[[Losses], bool]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a guarantee is about.
+
+    Args:
+        alpha, delta, tolerance: the levels, ``None`` where the rule has none.
+        n: number of units.
+        grouped: whether units are groups of images.
+        counted: whether only some pixels of each image are meant.
+    """
+
+    alpha: float
+    delta: float | None
+    n: int
+    grouped: bool = False
+    tolerance: float | None = None
+    counted: bool = False
+
+    @property
+    def units(self) -> str:
+        """How many units served, and what they are."""
+        return f"{self.n} groups of images" if self.grouped else f"{self.n} images"
+
+    @property
+    def new_unit(self) -> str:
+        """Of what it speaks."""
+        return "a new group of images" if self.grouped else "a new image"
+
+    @property
+    def pixels(self) -> str:
+        """Of which pixels it speaks."""
+        return "counted pixels" if self.counted else "pixels"
 
 
 class Rule(ABC):
@@ -38,29 +73,14 @@ class Rule(ABC):
     def smallest_n(self, alpha: float, delta: float) -> int:
         """Number of units from which on losses of zero are certified."""
 
-    def words(
-        self,
-        alpha: float,
-        delta: float | None,
-        n: int,
-        grouped: bool,
-        tolerance: float | None,
-        counted: bool,
-    ) -> str:
-        """The guarantee in plain words.
-
-        Args:
-            alpha, delta, tolerance: the levels, ``None`` where the rule has none.
-            n: number of units.
-            grouped: whether units are groups of images.
-            counted: whether only some pixels of each image are meant.
-        """
-        assert delta is not None
+    def words(self, promise: Promise) -> str:
+        """The guarantee in plain words."""
+        assert promise.delta is not None
         return (
-            f"With probability at least {1 - delta:.4g} over the choice of the"
-            f" {units_in_words(n, grouped)} used for calibration, the intervals miss the true value"
-            f" at no more than {percent(alpha)} of the {pixels_in_words(counted)} of"
-            f" {new_unit_in_words(grouped)} of the same kind, on average over such images."
+            f"With probability at least {1 - promise.delta:.4g} over the choice of the"
+            f" {promise.units} used for calibration, the intervals miss the true value at no more"
+            f" than {percent(promise.alpha)} of the {promise.pixels} of {promise.new_unit} of the"
+            " same kind, on average over such images."
         )
 
 
@@ -88,21 +108,6 @@ class MeanRule(MonotoneRule):
         n, limit = units.n, self.largest_mean(units.n, alpha, delta)
         # fsum is exact, so the order of the units cannot matter even in the last bit.
         return lambda losses: math.fsum(losses) / n <= limit
-
-
-def units_in_words(n: int, grouped: bool) -> str:
-    """How many units served, and what they are."""
-    return f"{n} groups of images" if grouped else f"{n} images"
-
-
-def new_unit_in_words(grouped: bool) -> str:
-    """What the promise is about."""
-    return "a new group of images" if grouped else "a new image"
-
-
-def pixels_in_words(counted: bool) -> str:
-    """Which pixels the promise is about."""
-    return "counted pixels" if counted else "pixels"
 
 
 def percent(share: float) -> str:

@@ -9,15 +9,7 @@ from __future__ import annotations
 import math
 
 from certes.intervals.critical import Units
-from certes.intervals.rules.base import (
-    MeanRule,
-    MonotoneRule,
-    Test,
-    new_unit_in_words,
-    percent,
-    pixels_in_words,
-    units_in_words,
-)
+from certes.intervals.rules.base import MeanRule, MonotoneRule, Promise, Test, percent
 
 
 class ConformalRiskControl(MeanRule):
@@ -36,20 +28,12 @@ class ConformalRiskControl(MeanRule):
     def smallest_n(self, alpha: float, delta: float) -> int:
         return _smallest_n(alpha)
 
-    def words(
-        self,
-        alpha: float,
-        delta: float | None,
-        n: int,
-        grouped: bool,
-        tolerance: float | None,
-        counted: bool,
-    ) -> str:
+    def words(self, promise: Promise) -> str:
         return (
-            f"On average over calibrations with {units_in_words(n, grouped)}, and only on average"
-            f" over them, the intervals miss the true value at no more than {percent(alpha)} of the"
-            f" {pixels_in_words(counted)} of {new_unit_in_words(grouped)} of the same kind. With"
-            " the one calibration made here the share missed may well be larger."
+            f"On average over calibrations with {promise.units}, and only on average over them,"
+            f" the intervals miss the true value at no more than {percent(promise.alpha)} of the"
+            f" {promise.pixels} of {promise.new_unit} of the same kind. With the one calibration"
+            " made here the share missed may well be larger."
         )
 
 
@@ -71,23 +55,15 @@ class ImageLevel(MonotoneRule):
     def smallest_n(self, alpha: float, delta: float) -> int:
         return _smallest_n(alpha)
 
-    def words(
-        self,
-        alpha: float,
-        delta: float | None,
-        n: int,
-        grouped: bool,
-        tolerance: float | None,
-        counted: bool,
-    ) -> str:
-        assert tolerance is not None
-        each = ", on average over its images," if grouped else ""
+    def words(self, promise: Promise) -> str:
+        assert promise.tolerance is not None
+        each = ", on average over its images," if promise.grouped else ""
         return (
-            f"With probability at least {1 - alpha:.4g}, {new_unit_in_words(grouped)} of the same"
-            f" kind has{each} at least {percent(1 - tolerance)} of its {pixels_in_words(counted)}"
-            f" inside their intervals. The probability is over the new image and the choice of the"
-            f" {units_in_words(n, grouped)} used for calibration together; with the one calibration"
-            " made here it may be smaller."
+            f"With probability at least {1 - promise.alpha:.4g}, {promise.new_unit} of the same"
+            f" kind has{each} at least {percent(1 - promise.tolerance)} of its {promise.pixels}"
+            " inside their intervals. The probability is over the new image and the choice of the"
+            f" {promise.units} used for calibration together; with the one calibration made here"
+            " it may be smaller."
         )
 
 
