@@ -44,8 +44,14 @@ class Call:
     peak_tflops: float | None = None
 
 
-def train(run: Run[Any], minutes: float) -> Call:
-    """Make steps until the time is up; the checkpoint is that of the last one."""
+def train(run: Run[Any], minutes: float, flops: int | None = None) -> Call:
+    """Make steps until the time is up; the checkpoint is that of the last one.
+
+    Args:
+        run: what is trained.
+        minutes: how long.
+        flops: operations for one picture, forward and backward; default: those of a U-Net.
+    """
     peak = peak_tflops(run.device)
     began, first, loss = time.monotonic(), run.step, None
     warm_step, warm_time = first, began
@@ -63,7 +69,7 @@ def train(run: Run[Any], minutes: float) -> Call:
     now = time.monotonic()
     images = (run.step - warm_step) * run.config.batch
     speed = images / (now - warm_time) if warm_step > first and images else None
-    tflops = speed and speed * training_flops(run.config) / 1e12
+    tflops = speed and speed * (flops or training_flops(run.config)) / 1e12
     return Call(device(), first, run.step, now - began, speed, loss, tflops, peak)
 
 

@@ -18,6 +18,8 @@ from certes.conditional.restore import POLICY, restore_given
 from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.solvers.state import State
 from certes.errors import InputError, ModelError
+from certes.function_space import model as function_space
+from certes.function_space.model import FunctionModel, load_function_model
 from certes.intervals.posterior import Posterior
 from certes.networks import model as unconditional
 from certes.networks import one_pass
@@ -34,14 +36,15 @@ def load(
     device: str | torch.device | None = None,
     label: int | None = None,
     dtype: torch.dtype | None = None,
-) -> Model | ConditionalModel | OnePassModel:
+) -> Model | FunctionModel | ConditionalModel | OnePassModel:
     """Load a model. One of bounds is called on conditions, ``model(y) -> Bounds``.
 
     Args:
         source: a bundled name (``certes models list``), a model folder, a diffusers DDPM folder,
             the weights file (``.safetensors`` or, at your word, ``.bin``) inside one, or a
             checkpoint of guided-diffusion (``.pt``). A folder that has the name of a bundled model
-            is meant by ``./name``. ``source@N`` means the class N of a class-conditional model.
+            is meant by ``./name``. ``source@N`` means the class N of a class-conditional model;
+            ``source@2x`` a model of functions for pictures twice as fine as its training pictures.
         device: where it shall compute; default: the first GPU, else the CPU.
         label: the class of a class-conditional model, 0-based.
         dtype: the network's precision; default: bfloat16 where the machine computes in it.
@@ -54,6 +57,23 @@ def load(
         return load_one_pass(source, device)
     if kind == conditional.KIND:
         return load_conditional(source, device, dtype)
+    return load_prior(source, device, label, dtype)
+
+
+def load_prior(
+    source: str | Path,
+    device: str | torch.device | None = None,
+    label: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> Model | FunctionModel:
+    """Load a model of pictures, of pixels or of functions; see :func:`load`.
+
+    Raises:
+        ModelError: if there is no such model or device, it cannot be read, or it is a conditional
+            one.
+    """
+    if label is None and kind_of(source) == function_space.KIND:
+        return load_function_model(source, device, dtype)
     return unconditional.load(source, device, label, dtype)
 
 

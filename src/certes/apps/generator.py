@@ -16,14 +16,15 @@ from certes.apps.console import Advance
 from certes.data.pictures import Picture, write_picture
 from certes.diffusion.solvers.sampling import ReverseChain
 from certes.diffusion.solvers.state import State
-from certes.networks.model import Model, load
+from certes.networks.prior import Prior
+from certes.public import load_prior
 
 
 @dataclass(frozen=True)
 class Generator:
     """A model, how its chain is walked, and the seed of the noise."""
 
-    model: Model
+    model: Prior
     chain: ReverseChain
     seed: int
 
@@ -51,7 +52,7 @@ def load_generator(options: ChainOptions) -> Generator:
     Raises: ModelError for a model that cannot be had, InputError for senseless settings.
     """
     chain = ReverseChain(options.solver.value, options.steps, options.variance.value)
-    return Generator(load(options.model, options.device), chain, options.seed)
+    return Generator(load_prior(options.model, options.device), chain, options.seed)
 
 
 def write_drawn(path: Path, pixels: Float[Tensor, "c h w"]) -> str:

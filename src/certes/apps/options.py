@@ -213,7 +213,8 @@ Model = Annotated[
         "--model",
         metavar="NAME|PATH",
         help="A bundled model (certes models list), a model folder, a diffusers DDPM folder, or a "
-        "guided-diffusion .pt; PATH@N is its class N.",
+        "guided-diffusion .pt; PATH@N is its class N. Of a model of functions, NAME@2x is for "
+        "pictures twice as fine as its training pictures.",
     ),
 ]
 Samples = Annotated[

@@ -25,12 +25,14 @@ from certes.intervals.quantiles import order_statistic
 from certes.networks import one_pass
 from certes.networks.colours import Colours
 from certes.networks.fitting import prior_name
-from certes.networks.model import Model, kind_of, load
+from certes.networks.model import kind_of
+from certes.networks.prior import Prior
+from certes.public import load_prior
 from certes.restoration.request import operator_label
 from certes.restoration.restore import restore
 from certes.restoration.samplers import SAMPLERS, default_sampler
 
-AnyModel = TypeVar("AnyModel", Model, ConditionalModel, OnePassModel)
+AnyModel = TypeVar("AnyModel", Prior, ConditionalModel, OnePassModel)
 AnyOrigin = TypeVar("AnyOrigin", Measured, Given)
 
 
@@ -135,7 +137,7 @@ class SamplingRestorer(Restorer[AnyModel, AnyOrigin]):
 
 
 @dataclass(frozen=True)
-class MeasurementRestorer(SamplingRestorer[Model, Measured]):
+class MeasurementRestorer(SamplingRestorer[Prior, Measured]):
     """A model of pictures, asked about measurements."""
 
     colours: Colours
@@ -192,7 +194,9 @@ def load_restorer(options: SamplingOptions) -> MeasurementRestorer:
         )
     common = _common(options, SAMPLERS)
     colours = "opponent" if options.colours is None else options.colours.value
-    return MeasurementRestorer(model=load(options.model, options.device), colours=colours, **common)
+    return MeasurementRestorer(
+        model=load_prior(options.model, options.device), colours=colours, **common
+    )
 
 
 def load_condition_restorer(

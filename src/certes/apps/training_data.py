@@ -43,7 +43,7 @@ def read_patches(config: RunConfig, data: Path, conditions: Path | None) -> Patc
     if not isinstance(config, ConditionalConfig):
         if conditions is not None:
             raise InputError("conditions: this preset trains on pictures alone; leave them out")
-        load = partial(load_folder, grey=config.unet().in_channels == 1)
+        load = partial(load_folder, grey=config.channels == 1)
         return _patches(config, _pictures(data, load))
     task, (x, _) = config.made_task(), config.blocks()
     return read_task_patches(config, task, x.channels, data, conditions, config.fit)

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,6 +49,11 @@ class Denoiser(ABC):
 
     confined: bool = False
     """Whether its pictures lie in [0, 1], as those of files do and those of a Gaussian do not."""
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where it computes; ``None``: where its pictures are, as exact denoisers do."""
+        return None
 
     @abstractmethod
     def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:

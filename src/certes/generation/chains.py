@@ -12,7 +12,7 @@ from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.noise import NoiseSource
 from certes.diffusion.solvers.sampling import ReverseChain
 from certes.diffusion.solvers.state import State
-from certes.networks.model import Model
+from certes.networks.prior import Prior
 from certes.networks.tiling import fitted
 
 Callback = Callable[[State], None]
@@ -23,12 +23,12 @@ _BATCH_VALUES = 2**20
 
 def device_of(model: Denoiser) -> torch.device:
     """Where a model computes; exact denoisers do so on the CPU."""
-    return model.device if isinstance(model, Model) else torch.device("cpu")
+    return model.device or torch.device("cpu")
 
 
 def center_of(model: Denoiser) -> float:
     """The brightness about which a model's pictures lie."""
-    return model.denoiser.center if isinstance(model, Model) else 0.5
+    return model.center if isinstance(model, Prior) else 0.5
 
 
 def batches(count: int, values: int) -> Iterator[slice]:

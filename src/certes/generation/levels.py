@@ -23,7 +23,7 @@ def ddpm_levels(steps: Sequence[int], scale: float = 0.5) -> list[float]:
 
     Args:
         steps: whole numbers from 0 (clean) to 1000.
-        scale: image units for one unit of the model: ``model.denoiser.scale``; 1/2 for the paper's
+        scale: image units for one unit of the model: ``model.scale``; 1/2 for the paper's
             pictures in [-1, 1].
 
     Returns:

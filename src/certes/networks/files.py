@@ -16,7 +16,7 @@ from torch import Tensor
 from certes.data.files import atomic_path
 from certes.errors import ModelError
 from certes.networks.config import UNetConfig
-from certes.networks.unet import UNet
+from certes.networks.unet import Network, UNet
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
@@ -104,6 +104,20 @@ def read_network(config: Mapping[str, Any], weights: Path, state: Mapping[str, T
     """
     with torch.device("meta"):  # half a billion random numbers would be drawn for nothing
         net = UNet(UNetConfig.from_dict(config))
+    return filled(net, weights, state)
+
+
+def filled(net: Network, weights: Path, state: Mapping[str, Tensor]) -> Network:
+    """A network on the device ``meta``, filled with a state dict, in float32.
+
+    Args:
+        net: the network.
+        weights: where ``state`` is from.
+        state: the parameters by name.
+
+    Raises:
+        ModelError: if names or shapes differ from the network's.
+    """
     wanted = net.state_dict()
     wrong = sorted(set(wanted) ^ set(state)) or [
         name for name in wanted if wanted[name].shape != state[name].shape

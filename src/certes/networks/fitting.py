@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from certes.diffusion.denoiser import Denoiser
 from certes.networks.colours import ColourDenoiser, Colours
-from certes.networks.model import Model
+from certes.networks.prior import Prior
 from certes.networks.tiling import fitted
 
 Shape = tuple[int, int, int]
@@ -25,9 +25,9 @@ def suited(prior: Denoiser, shape: Shape, colours: Colours) -> Denoiser:
 
 def prior_name(prior: Denoiser, shape: Shape, colours: Colours) -> str:
     """What tells ``suited`` priors apart that answer differently; calibration cards hold it."""
-    name = prior.hash if isinstance(prior, Model) else type(prior).__name__
+    name = prior.hash if isinstance(prior, Prior) else type(prior).__name__
     return f"{name}/{colours}" if _turns(prior, shape) else name
 
 
 def _turns(prior: Denoiser, shape: Shape) -> bool:
-    return isinstance(prior, Model) and prior.channels == 1 and shape[0] == 3
+    return isinstance(prior, Prior) and prior.channels == 1 and shape[0] == 3

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from certes.data.files import write_json
 from certes.diffusion.covariance import Covariance
-from certes.diffusion.denoiser import Denoised, Denoiser
+from certes.diffusion.denoiser import Denoised
 from certes.diffusion.parametrisation import Parametrisation
 from certes.diffusion.rates import RateCurve
 from certes.diffusion.residuals import ResidualSpectrum
@@ -39,16 +39,19 @@ from certes.networks.files import (
     write_tensors,
 )
 from certes.networks.foreign import read_diffusers
+from certes.networks.prior import Prior
 from certes.networks.unet import UNet, channels_last
 
 BUNDLED = Path(__file__).parent.parent / "models"
 CARD, RESIDUALS, RATES = "certes.json", "residuals.safetensors", "rates.json"
 KIND = "unconditional"
+# What models of other kinds do, where they do not answer conditions.
+_KNOW = {"function_space": "know functions, not pixels"}
 _ASKED = ("name", "kind", "schedule", "prediction", "center", "scale", "inflation")
 
 
-class Model(Denoiser):
-    """A trained denoiser and what is known of it.
+class Model(Prior):
+    """A trained network of pictures and what is known of it.
 
     Args:
         name: how people call it.
@@ -57,16 +60,12 @@ class Model(Denoiser):
         digest: hash of everything that its answers depend on.
     """
 
-    confined = True
-
     def __init__(
         self, name: str, denoiser: NetworkDenoiser, card: dict[str, Any], digest: str
     ) -> None:
-        self.name = name
+        super().__init__(name, card, digest, denoiser.inflation)
         self.denoiser = denoiser
-        self.card = card
-        self.hash = digest
-        self.inflation = denoiser.inflation
+        self.rates = denoiser.rates
 
     def __call__(self, x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Denoised:
         return self.denoiser(x, sigma)
@@ -75,9 +74,9 @@ class Model(Denoiser):
         return self.denoiser.covariance(denoised, sigma)
 
     @property
-    def channels(self) -> int:
-        """Colour channels of the pictures it knows."""
-        return self.denoiser.channels
+    def net(self) -> UNet:
+        """The network."""
+        return self.denoiser.net
 
     @property
     def device(self) -> torch.device:
@@ -85,9 +84,29 @@ class Model(Denoiser):
         return self.denoiser.device
 
     @property
-    def rates(self) -> RateCurve | None:
-        """Bits that its chains are expected to spend, if measured."""
-        return self.denoiser.rates
+    def channels(self) -> int:
+        """Colour channels of the pictures it knows."""
+        return self.denoiser.channels
+
+    @property
+    def center(self) -> float:
+        """The brightness about which its pictures lie."""
+        return self.denoiser.center
+
+    @property
+    def scale(self) -> float:
+        """Image units for one unit of its network."""
+        return self.denoiser.scale
+
+    @property
+    def side(self) -> int | None:
+        """Side of its training pictures, pixels, if known."""
+        return self.net.config.sample_size
+
+    @property
+    def rigid(self) -> bool:
+        """Whether it has attention, and says of which side its pictures were."""
+        return self.net.config.has_attention and self.side is not None
 
 
 def load(
@@ -135,7 +154,7 @@ def folder_of(source: str | Path) -> Path:
     Raises:
         ModelError: if there is no such model.
     """
-    return locate(_with_label(source, None)[0])[0]
+    return locate(parted(source)[0])[0]
 
 
 def kind_of(source: str | Path) -> str:
@@ -144,7 +163,7 @@ def kind_of(source: str | Path) -> str:
     Raises:
         ModelError: if there is no such model, or its card cannot be read.
     """
-    folder, weights = locate(_with_label(source, None)[0])
+    folder, weights = locate(parted(source)[0])
     foreign = weights is not None and weights.suffix in ADM_SUFFIXES
     if foreign or not (folder / CARD).is_file():
         return KIND
@@ -242,13 +261,19 @@ def compute_device(device: str | torch.device | None) -> torch.device:
         raise ModelError(f"device: {str(device)!r} cannot be used ({reason})") from error
 
 
+def parted(source: str | Path) -> tuple[str | Path, str]:
+    """``source@WHICH`` as ``source`` and WHICH, if there is a ``source`` and no ``source@WHICH``.
+
+    Of anything else, WHICH is empty.
+    """
+    place, at, which = str(source).rpartition("@")
+    known = place in bundled_models() or (place and Path(place).exists())
+    return (place, which) if at and known and not Path(source).exists() else (source, "")
+
+
 def _with_label(source: str | Path, label: int | None) -> tuple[str | Path, int | None]:
-    """``source@N`` as ``source`` and N, where such a thing exists and ``source@N`` does not."""
-    place, at, number = str(source).rpartition("@")
-    if label is not None or not (at and number.isdecimal()) or Path(source).exists():
-        return source, label
-    known = place in bundled_models() or Path(place).exists()
-    return (place, int(number)) if known else (source, None)
+    place, which = parted(source)
+    return (place, int(which)) if label is None and which.isdecimal() else (source, label)
 
 
 def locate(source: str | Path) -> tuple[Path, Path | None]:
@@ -272,10 +297,12 @@ def locate(source: str | Path) -> tuple[Path, Path | None]:
 
 def _read_certes(folder: Path, weights: Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     card = read_json(folder / CARD)
-    if card.get("kind", KIND) != KIND:
+    kind = card.get("kind", KIND)
+    if kind != KIND:
+        knows = _KNOW.get(kind, "answer nothing but conditions of their own")
         raise ModelError(
-            f"model {folder}: {card['kind']} models answer nothing but conditions of their own "
-            f"(certes restore, evaluate, calibrate); an {KIND} one is wanted here: give another"
+            f"model {folder}: {kind} models {knows} (certes restore, evaluate, calibrate); an "
+            f"{KIND} one is wanted here: give another"
         )
     missing = [key for key in _ASKED if key not in card]
     if missing:
@@ -286,7 +313,7 @@ def _read_certes(folder: Path, weights: Path) -> tuple[NetworkDenoiser, dict[str
         Parametrisation(card["prediction"]),
         card["center"],
         card["scale"],
-        _read_residuals(folder / RESIDUALS),
+        read_residuals(folder / RESIDUALS),
         card["inflation"],
         card.get("head"),
         RateCurve.from_dict(read_json(folder / RATES)) if (folder / RATES).is_file() else None,
@@ -294,7 +321,12 @@ def _read_certes(folder: Path, weights: Path) -> tuple[NetworkDenoiser, dict[str
     return denoiser, card
 
 
-def _read_residuals(path: Path) -> ResidualSpectrum | None:
+def read_residuals(path: Path) -> ResidualSpectrum | None:
+    """The residual spectrum of a model folder, if it has one.
+
+    Raises:
+        ModelError: for a file that holds none.
+    """
     if not path.is_file():
         return None
     tensors = read_tensors(path)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised, Denoiser
-from certes.networks.model import Model
+from certes.networks.prior import Prior
 
 Window = tuple[EllipsisType, slice, slice]
 
@@ -66,11 +66,11 @@ def fitted(prior: Denoiser, shape: tuple[int, int, int]) -> Denoiser:
     A network with attention is used at the size it was trained on; a fully convolutional one at any
     size that fits in memory.
     """
-    if not isinstance(prior, Model):
+    if not isinstance(prior, Prior):
         return prior
-    config, (_, height, width) = prior.denoiser.net.config, shape
-    if config.has_attention and config.sample_size is not None:
-        tile, overlap = config.sample_size, config.sample_size // 4
+    _, height, width = shape
+    if prior.rigid and prior.side is not None:
+        tile, overlap = prior.side, prior.side // 4
     elif height * width > _LARGEST:
         tile, overlap = int(_LARGEST**0.5), _OVERLAP
     else:

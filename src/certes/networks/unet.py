@@ -9,7 +9,7 @@ sampling on a CPU several times faster at equal width.
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ from certes.networks.config import UNetConfig
 from certes.networks.cpu_kernels import Dropout, attend, upsampled_conv
 
 _MANY_PIXELS = 1024
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def timestep_embedding(
@@ -282,7 +284,10 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(width, config.out_channels * area, 3, padding=1)
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b *levels"]
+        self,
+        x: Float[Tensor, "b c h w"],
+        t: Float[Tensor, " b *levels"],
+        context: Float[Tensor, "b embedding"] | None = None,
     ) -> Float[Tensor, "b c_out h w"]:
         """Predict whatever the network was trained to predict.
 
@@ -290,9 +295,11 @@ class UNet(nn.Module):
             x: network inputs, of the network's dtype; sides are multiples of ``config.multiple``.
             t: what the time embedding is computed from, one number an item, or a row of
                 ``config.noise_levels`` of them.
+            context: what else every block shall be told; added to the embedding.
         """
         config = self.config
         time = self._embedded(t, x.dtype)
+        time = time if context is None else time + context
         x = self.conv_in(F.pixel_unshuffle(x, config.stem) if config.stem > 1 else x)
         skips = [x]
         for block in self.down_blocks:
@@ -316,7 +323,7 @@ class UNet(nn.Module):
         return total
 
 
-def channels_last(net: UNet) -> UNet:
+def channels_last(net: Network) -> Network:
     """The same network, its weights in the layout that convolutions like best."""
     cast(Any, net).to(memory_format=torch.channels_last)  # no overload in torch's types
     return net

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from certes.diffusion.denoiser import Denoiser
 from certes.errors import InputError
-from certes.networks.model import Model, load
+from certes.networks.model import load
+from certes.networks.prior import Prior
 from certes.networks.tiling import fitted
 from certes.restoration.operators.base import (
     DecomposedOperator,
@@ -239,8 +240,8 @@ class DenoiserModule(torch.nn.Module):
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser = denoiser
-        if isinstance(denoiser, Model):
-            self.net = denoiser.denoiser.net  # a part of this module, so that .to() moves it
+        if isinstance(denoiser, Prior):
+            self.net = denoiser.net  # a part of this module, so that .to() moves it
 
     def forward(
         self, x: Float[Tensor, "b c h w"], sigma: float | list[float] | Tensor, **_: Any

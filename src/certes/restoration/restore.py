@@ -18,7 +18,7 @@ from certes.errors import InputError
 from certes.intervals.posterior import Posterior, join
 from certes.networks.colours import Colours
 from certes.networks.fitting import prior_name, suited
-from certes.networks.model import Model, load
+from certes.networks.model import load
 from certes.restoration.covariances import COVARIANCES
 from certes.restoration.deepinv import Physics
 from certes.restoration.drawing import Draw
@@ -81,7 +81,7 @@ def restore(
     """
     prior = load(model) if isinstance(model, str) else model
     request = checked(y, operator, noise, sampler, covariance, faithful)
-    device = device_of(prior, request.y)
+    device = prior.device or request.y.device
     size = suitable_batch(device, request.operators[0].n) if batch_size is None else batch_size
     if min(samples, steps, size) < 1:
         raise InputError(
@@ -128,11 +128,6 @@ def restore(
 def suitable_batch(device: torch.device, n: int) -> int:
     """How many pictures of ``n`` values a device likes at once."""
     return max(1, _BATCH_VALUES.get(device.type, _BATCH_VALUES["cuda"]) // n)
-
-
-def device_of(prior: Denoiser, y: Tensor) -> torch.device:
-    """Where a prior computes; exact denoisers compute where their pictures are."""
-    return prior.device if isinstance(prior, Model) else y.device
 
 
 def _groups(request: Request, size: int) -> Iterator[list[int]]:

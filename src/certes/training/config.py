@@ -86,7 +86,7 @@ class RunConfig:
                 raise InputError(f"{name}: {getattr(self, name)}; give at least 1")
         if self.ema_share is not None and not 0 < self.ema_share <= 1:
             raise InputError(f"ema_share: {self.ema_share}; give a share of the run, in (0, 1]")
-        multiple = self.unet().multiple
+        multiple = self.multiple
         if self.patch < 1 or self.patch % multiple:
             raise InputError(
                 f"patch: {self.patch} pixels; this network needs a multiple of {multiple}"
@@ -95,6 +95,16 @@ class RunConfig:
     def unet(self) -> UNetConfig:
         """The network's shape."""
         return UNetConfig.from_dict(self.network)
+
+    @property
+    def multiple(self) -> int:
+        """What the side of patches must be a multiple of."""
+        return self.unet().multiple
+
+    @property
+    def channels(self) -> int:
+        """Of the training patches, where they are pictures."""
+        return self.unet().in_channels
 
     @property
     def average_decay(self) -> float:

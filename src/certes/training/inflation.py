@@ -12,20 +12,20 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.grids import log_sigma_grid
 from certes.diffusion.noise import NoiseSource, stream_seeds
 from certes.diffusion.process import Process
 from certes.diffusion.schedules import EDM
 from certes.diffusion.solvers.dpm_solver import dpm_solver_2m
 from certes.diffusion.solvers.sampling import SIGMA_MIN
-from certes.networks.denoiser import NetworkDenoiser
 
 # Image units: a noise that hides what matters.
 LEVEL = 0.1
 
 
 def measure_inflation(
-    denoiser: NetworkDenoiser,
+    denoiser: Denoiser,
     patches: Float[Tensor, "b c s s"],
     samples: int = 8,
     steps: int = 20,
@@ -40,12 +40,12 @@ def measure_inflation(
         steps: network calls for each draw.
         seed: of the noise.
     """
-    count = len(patches)
+    count, device = len(patches), denoiser.device or patches.device
     seeds = stream_seeds(seed, [f"inflation {i}" for i in range(count * (samples + 1))])
     e = NoiseSource(seeds[:count]).normal(patches.shape[1:])
-    x = (patches + LEVEL * e).repeat(samples, 1, 1, 1).to(denoiser.device)
+    x = (patches + LEVEL * e).repeat(samples, 1, 1, 1).to(device)
     levels = log_sigma_grid(LEVEL, SIGMA_MIN, steps)
-    noise = NoiseSource(seeds[count:], denoiser.device)
+    noise = NoiseSource(seeds[count:], device)
     *_, last = dpm_solver_2m(Process(EDM()), denoiser, levels, x, noise, eta=1.0)
     draws = last.x.reshape(samples, *patches.shape).cpu()
     error = (draws.mean(dim=0) - patches).square().mean()

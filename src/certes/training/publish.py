@@ -21,7 +21,7 @@ SPECTRUM_PATCHES = 256
 INFLATION_PATCHES = 32
 
 # A step that no training run reaches, so that the patches are fresh crops.
-_FRESH = 2**31
+FRESH = 2**31
 
 
 def publish(
@@ -46,7 +46,7 @@ def publish(
     """
     # What is measured is what will be used: the weights as they are stored.
     denoiser.net.to(torch.bfloat16).float()
-    patches = data.batch(_FRESH, count, seed=0)
+    patches = data.batch(FRESH, count, seed=0)
     turned = data.symmetries == "square"
     denoiser.spectrum = measure_residuals(denoiser, patches, turned=turned)
     denoiser.inflation = measure_inflation(denoiser, patches[:INFLATION_PATCHES])

@@ -12,8 +12,6 @@ from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.likelihood import log_probability
 from certes.diffusion.noise import stream_seeds
 from certes.diffusion.rates import RateCurve, error_variance
-from certes.networks.denoiser import NetworkDenoiser
-from certes.networks.model import Model
 
 # Image units: from a quarter of a grey level to where nothing of a picture is left to see.
 LEVELS = torch.logspace(-3, 1, 33, dtype=torch.float64)
@@ -48,7 +46,7 @@ def _measured(
     """Mean squared error and bits of the tail, per value."""
     (stream,) = stream_seeds(seed, [f"rates {level:.6g}"])
     generator = torch.Generator().manual_seed(stream)
-    device = denoiser.device if isinstance(denoiser, NetworkDenoiser | Model) else patches.device
+    device = denoiser.device or patches.device
     error, bits = 0.0, 0.0
     for part in torch.split(patches, _CHUNK):
         x0 = (part * 255).round().clamp(0, 255) / 255

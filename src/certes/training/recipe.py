@@ -8,10 +8,9 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from certes.diffusion.schedules import Schedule
-from certes.networks.unet import UNet
 from certes.training.config import RunConfig
 from certes.training.levels import LevelMoments
 from certes.training.noising import NoisyBatch
@@ -20,9 +19,12 @@ from certes.training.times import Drawn
 
 
 class Trainable(Protocol):
-    """A denoiser around a U-Net."""
+    """A denoiser around a network."""
 
-    net: UNet
+    @property
+    def net(self) -> nn.Module:
+        """The network."""
+        ...
 
 
 class Criterion(Protocol):

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.diffusion.bases import CosineBasis
+from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.noise import stream_seeds
 from certes.diffusion.residuals import ResidualSpectrum
-from certes.networks.denoiser import NetworkDenoiser
 
 # Image units: from half a grey level to where nothing of a picture is left to see.
 LEVELS = torch.logspace(-2.7, 0.7, 18, dtype=torch.float64)
@@ -17,7 +17,7 @@ _CHUNK = 64
 
 
 def measure_residuals(
-    denoiser: NetworkDenoiser,
+    denoiser: Denoiser,
     patches: Float[Tensor, "b c s s"],
     levels: Float[Tensor, " l"] = LEVELS,
     seed: int = 0,
@@ -40,15 +40,16 @@ def measure_residuals(
 
 
 def _spectrum(
-    denoiser: NetworkDenoiser, patches: Float[Tensor, "b c s s"], level: float, seed: int
+    denoiser: Denoiser, patches: Float[Tensor, "b c s s"], level: float, seed: int
 ) -> Float[Tensor, "c s s"]:
     (stream,) = stream_seeds(seed, [f"residuals {level:.6g}"])
     generator = torch.Generator().manual_seed(stream)
+    device = denoiser.device or patches.device
     basis, total = CosineBasis(), patches.new_zeros(patches.shape[1:])
     for x0 in torch.split(patches, _CHUNK):
         x = x0 + level * torch.randn(x0.shape, generator=generator)
         sigma = torch.full((len(x0),), level)
-        denoised = denoiser(x.to(denoiser.device), sigma.to(denoiser.device))
+        denoised = denoiser(x.to(device), sigma.to(device))
         residual = x0 - denoised.mean.cpu()
         if denoised.variance is not None:
             residual = residual / denoised.variance.cpu().sqrt()

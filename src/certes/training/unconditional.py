@@ -40,7 +40,7 @@ class Unconditional(Recipe[NetworkDenoiser]):
     @property
     def channels(self) -> int:
         """Colour channels of the pictures."""
-        return self.config.unet().in_channels
+        return self.config.channels
 
     @property
     def schedule(self) -> Schedule:

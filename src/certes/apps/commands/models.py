@@ -17,7 +17,7 @@ Source = Annotated[
     typer.Argument(
         metavar="NAME|PATH",
         show_default=False,
-        help="As for --model; PATH@N is class N of a class-conditional model.",
+        help="As for --model.",
     ),
 ]
 
@@ -55,11 +55,27 @@ def show_model(name: Source, as_json: options.Json = False) -> None:
         show_json(description)
         return
     for key, value in description.items():
-        if key != "cards":
+        if key not in ("cards", "certificate"):
             say(f"{key}: {_short(value)}")
+    for line in _certified(description.get("certificate")):
+        say(line)
     for card in description["cards"]:
         say(f"card {card['name']}: {card['operator']}, noise {card['noise']}")
         say(f"    {card['guarantee']}")
+
+
+def _certified(certificate: dict[str, Any] | None) -> list[str]:
+    """The discretisation certificate of a model of functions, in words."""
+    if certificate is None:
+        return []
+    errors = certificate["operator_error"].items()
+    distances = certificate["spectral_distance_db"].items()
+    return [
+        "certificate: what pictures R times as fine as the training pictures change",
+        *(f"    R = {r}: answers differ by {error:.2%}" for r, error in errors),
+        *(f"    R = {r}: spectra of samples differ by {db:.2g} dB" for r, db in distances),
+        f"    aliased energy of blurred noise: {certificate['aliased_energy']:.2g} along an axis",
+    ]
 
 
 def _short(value: object) -> str:

@@ -35,7 +35,8 @@ def train(
             metavar="PRESET|CONFIG",
             show_default=False,
             help="Of pictures: nuclei, nuclei-large, cifar10-small, cifar10-fast, ddpm-cifar10, "
-            "ddpm-256, tiny (a trial of a minute). "
+            "ddpm-256, tiny (a trial of a minute). Of functions, for pictures of any resolution: "
+            "nuclei-functions, tiny-functions. "
             f"Conditional: TASK-ESTIMATOR, with the tasks {', '.join(CONDITIONAL_TASKS)} and the "
             f"estimators {', '.join(ESTIMATORS)}, as edges-cmde; {', '.join(QUICK_TASKS)} (for one "
             "CPU core); tiny-conditional. Or a JSON file.",
@@ -76,7 +77,8 @@ def train(
     Writes checkpoints, logs (TensorBoard) and sample grids into --out, and the finished model with
     its measured residual spectrum into the folder OUT/model: certes restore --model OUT/model.
     Conditional models learn one task, whose conditions are made from the pictures or come with
-    them, and need no spectrum.
+    them, and need no spectrum. Models of functions see a quarter of each picture's pixels in a
+    step; their card says how much their answers depend on the resolution.
 
     A run that was stopped goes on with --resume as if it had never been.
     """

@@ -99,7 +99,7 @@ def plan_interpolation(
     Raises: CertesError for a model that cannot be had, or settings that make no sense.
     """
     generator = load_generator(options)
-    wanted = levels or ddpm_levels(INTERPOLATION_STEPS, generator.model.denoiser.scale)
+    wanted = levels or ddpm_levels(INTERPOLATION_STEPS, generator.model.scale)
     lambdas = [i / (count - 1) for i in range(count)]
     return Interpolation(generator, sorted(wanted, reverse=True), lambdas, mixing)
 

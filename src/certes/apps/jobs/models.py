@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from certes import __version__
 from certes.apps.asking import is_conditional
@@ -16,6 +17,7 @@ from certes.data.patches import PatchDataset, load_folder
 from certes.data.pictures import find_pictures
 from certes.diffusion.rates import RateCurve
 from certes.errors import InputError
+from certes.function_space import model as function_space
 from certes.networks.conditional import ConditionalNetworkDenoiser
 from certes.networks.export import save_diffusers
 from certes.networks.files import read_json
@@ -25,10 +27,10 @@ from certes.networks.model import (
     bundled_models,
     digest_of,
     folder_of,
+    kind_of,
     load,
     reading,
 )
-from certes.networks.unet import UNet
 from certes.training.fitted import Fitted
 from certes.training.publish import publish
 
@@ -51,7 +53,10 @@ def describe(source: str) -> dict[str, Any]:
 
     Raises: ModelError if there is no such model, or it cannot be read.
     """
-    known, card = _conditional(source) if is_conditional(source) else _unconditional(source)
+    if kind_of(source) == function_space.KIND:
+        known, card = _functions(source)
+    else:
+        known, card = _conditional(source) if is_conditional(source) else _unconditional(source)
     more = {key: value for key, value in card.items() if key not in known}
     return {**known, **more, "cards": _cards(source)}
 
@@ -77,7 +82,7 @@ def measure(source: str, data: Path, out: Path, licence: str, device: str | None
     if not data.is_dir():
         raise InputError(f"data: {data} is no folder; give a folder of pictures")
     model = load(source, device, dtype=torch.float32)
-    side = model.denoiser.net.config.sample_size or _SIDE
+    side = model.side or _SIDE
     with progress("reading pictures", len(find_pictures([data]))) as advance:
         pictures = load_folder(data, advance, grey=model.channels == 1)
     patches = PatchDataset(pictures, side, busy=0, symmetries="none")  # as its user gives them
@@ -106,7 +111,7 @@ def _unconditional(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "name": model.name,
         "hash": model.hash,
         "channels": model.channels,
-        "parameters": _parameters(model.denoiser.net),
+        "parameters": _parameters(model.net),
         **reading(model.denoiser),
         "head": model.denoiser.head,
         "rates": None if model.rates is None else _summary(model.rates),
@@ -132,7 +137,22 @@ def _conditional(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return known, model.card
 
 
-def _parameters(net: UNet) -> int:
+def _functions(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of a model of functions, and its card, with the discretisation certificate."""
+    model = function_space.load_function_model(source, "cpu")
+    known = {
+        "name": model.name,
+        "hash": model.hash,
+        "channels": model.channels,
+        "parameters": _parameters(model.net),
+        "pitch": model.pitch,
+        **function_space.reading_of(model.denoiser),
+        "latent": model.net.config.latent,
+    }
+    return known, model.card
+
+
+def _parameters(net: nn.Module) -> int:
     return sum(weights.numel() for weights in net.parameters())
 
 

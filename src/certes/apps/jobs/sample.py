@@ -88,7 +88,7 @@ def vary_model(
     """
     generator = load_generator(options)
     model, shape, chain = generator.model, _shape(generator, size), generator.chain
-    wanted = sorted(levels or ddpm_levels(VARIATION_STEPS, model.denoiser.scale), reverse=True)
+    wanted = sorted(levels or ddpm_levels(VARIATION_STEPS, model.scale), reverse=True)
     frozen = latents(model, shape, wanted, 1, generator.seed, chain)
     with progress("sampling", 1) as advance:
         report = generator.report(advance, count * len(wanted))
@@ -133,10 +133,10 @@ def _visible(
     generator: Generator, x_t: Float[Tensor, "c h w"], level: float
 ) -> Float[Tensor, "c h w"]:
     """Noise in the variance-preserving coordinates of the paper, where it looks like noise."""
-    center, scale = generator.model.denoiser.center, generator.model.denoiser.scale
+    center, scale = generator.model.center, generator.model.scale
     return (center + (x_t - center) / math.hypot(1, level / scale)).clamp(0, 1)
 
 
 def _shape(generator: Generator, size: int | None) -> tuple[int, int, int]:
-    side = size or generator.model.denoiser.net.config.sample_size or _SIZE
+    side = size or generator.model.side or _SIZE
     return generator.model.channels, side, side

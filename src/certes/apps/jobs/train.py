@@ -14,6 +14,10 @@ from certes.conditional.config import ConditionalConfig
 from certes.conditional.presets import load_conditional_config
 from certes.conditional.publish import publish_conditional
 from certes.conditional.recipe import Conditional
+from certes.function_space.presets import load_function_config
+from certes.function_space.publish import publish_functions
+from certes.function_space.recipe import FunctionRecipe
+from certes.function_space.training_config import FunctionConfig
 from certes.training.batches import Batches
 from certes.training.config import RunConfig
 from certes.training.loop import Run
@@ -37,7 +41,7 @@ def train_model(
     Raises: InputError for an unknown preset or unfit pictures, ModelError for a folder that holds
         another run.
     """
-    config = load_conditional_config(preset) or load_config(preset)
+    config = load_conditional_config(preset) or load_function_config(preset) or load_config(preset)
     check_folders(data=data, conditions=conditions)
     patches = read_patches(config, data, conditions)
     card = training_card(name or Path(preset).stem, data, len(patches), licence, config)
@@ -48,6 +52,11 @@ def train_model(
         conditional = trained(recipe, patches, out, resume)
         if conditional is not None:
             publish_conditional(recipe, conditional, patches, folder, card)
+    elif isinstance(config, FunctionConfig):
+        functions = trained(FunctionRecipe(config), patches, out, resume)
+        if functions is not None:
+            with progress("measuring the network's errors", None):
+                publish_functions(functions, patches, folder, card)
     else:
         denoiser = trained(Unconditional(config), patches, out, resume)
         if denoiser is not None:

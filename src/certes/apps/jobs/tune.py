@@ -155,9 +155,9 @@ def _from_pictures(
         )
     task = made_task(options.task, options.noise, options.size)
     model = unconditional.load(options.start)
-    side = model.denoiser.net.config.sample_size
+    side = model.side
     settings = {**settings, **_inherited(model.card, side)}
-    first = from_pictures(model, task, model.denoiser.scale, **settings)
+    first = from_pictures(model, task, model.scale, **settings)
     patches = read_task_patches(first.config, task, model.channels, data, conditions)
     level, _ = best_level(model, task, patches.batch(_FRESH, _JUDGED, seed=0))
     return from_pictures(model, task, level, **settings), patches

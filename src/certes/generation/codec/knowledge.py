@@ -21,7 +21,6 @@ from certes.diffusion.solvers.sampling import SIGMA_MAX, ReverseChain
 from certes.errors import InputError
 from certes.intervals.bounds import Provenance
 from certes.intervals.posterior import Posterior, PosteriorBuilder
-from certes.networks.model import Model
 from certes.networks.tiling import fitted
 
 Reconstruction = Literal["estimate", "sample", "ode"]
@@ -105,7 +104,7 @@ class Knowledge:
 
     def _draw(self, how: str, steps: int, seed: int, k: int) -> Float[Tensor, "b c h w"]:
         """Walk down from the noisy picture; what is known stays."""
-        device = self.prior.device if isinstance(self.prior, Model) else self.x.device
+        device = self.prior.device or self.x.device
         chain = ReverseChain("dpm_solver_2m" if how == "ode" else "dpm_solver_2m_sde", steps)
         keys = [f"codec/{k}/{row}" for row in range(len(self.x))]
         noise = NoiseSource(stream_seeds(seed, keys), device)

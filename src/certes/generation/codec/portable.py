@@ -111,7 +111,7 @@ class PortableDenoiser:
     def __init__(self, prior: Denoiser, shape: tuple[int, int, int, int], rates: RateCurve) -> None:
         self.shape = shape
         self.rates = rates
-        self.device = prior.device if isinstance(prior, Model) else torch.device("cpu")
+        self.device = prior.device or torch.device("cpu")
         self.limits = (0.0, 1.0) if prior.confined else (_DARKEST, _BRIGHTEST)
         self._denoiser = fitted(in_double(prior), shape[1:])
 

@@ -12,7 +12,8 @@ from certes.diffusion.rates import RateCurve
 from certes.errors import InputError, ModelError
 from certes.generation.codec.plan import Plan, make_plan
 from certes.generation.codec.portable import PortableDenoiser
-from certes.networks.model import Model, load
+from certes.networks.model import load
+from certes.networks.prior import Prior
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class Setting:
     @property
     def name(self) -> str:
         """How people call the model."""
-        return self.prior.name if isinstance(self.prior, Model) else type(self.prior).__name__
+        return self.prior.name if isinstance(self.prior, Prior) else type(self.prior).__name__
 
     @property
     def hash(self) -> str:
         """Of the model alone, as restorations say it."""
-        return self.prior.hash if isinstance(self.prior, Model) else type(self.prior).__name__
+        return self.prior.hash if isinstance(self.prior, Prior) else type(self.prior).__name__
 
     @property
     def identity(self) -> bytes:
@@ -74,7 +75,7 @@ class Setting:
     @property
     def _known(self) -> int:
         """Channels that the model knows."""
-        return self.prior.channels if isinstance(self.prior, Model) else self.picture[0]
+        return self.prior.channels if isinstance(self.prior, Prior) else self.picture[0]
 
 
 def make_setting(
@@ -87,7 +88,7 @@ def make_setting(
         InputError: if it knows other channels.
     """
     prior = load(model) if isinstance(model, str) else model
-    known = rates or (prior.rates if isinstance(prior, Model) else None)
+    known = rates or (prior.rates if isinstance(prior, Prior) else None)
     if known is None:
         raise ModelError(
             "model: no rates are stored with it, which the codec needs; measure them with "

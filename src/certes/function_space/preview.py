@@ -1,0 +1,43 @@
+"""Functions drawn at twice the training resolution, for a person to look at during training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from certes.data.mosaic import mosaic
+from certes.data.pictures import Picture, write_picture
+from certes.diffusion.noise import NoiseSource, stream_seeds
+from certes.diffusion.solvers.sampling import ReverseChain, draw_samples
+from certes.function_space.denoiser import FunctionDenoiser
+
+_COLUMNS, _CALLS, _COUNT = 4, 20, 8
+_FINER = 2
+
+
+def save_functions_grid(
+    denoiser: FunctionDenoiser, patches: Float[Tensor, "b c s s"], out: Path, step: int
+) -> UInt8[Tensor, "height width c"]:
+    """Write ``samples-STEP.png``: two rows of samples at twice the training resolution.
+
+    The noise is the same at every step, so that the grids of a run can be compared.
+
+    Args:
+        denoiser: the network so far.
+        patches: training patches, for their size.
+        out: the folder.
+        step: names the file.
+
+    Returns:
+        The grid.
+    """
+    size = _FINER * patches.shape[-1]
+    seeds = stream_seeds(0, [f"preview {i}" for i in range(_COUNT)])
+    noise = NoiseSource(seeds, denoiser.device)
+    fine, shape = denoiser.at(1 / _FINER), (denoiser.channels, size, size)
+    *_, last = draw_samples(fine, shape, noise, ReverseChain(steps=_CALLS), denoiser.reading.center)
+    grid = mosaic(last.x.cpu().clamp(0, 1), _COLUMNS)
+    write_picture(out / f"samples-{step}.png", grid, Picture("samples", grid, None, "uint8"))
+    return (grid * 255).round().byte().movedim(0, -1)
