@@ -59,7 +59,7 @@ def main() -> None:
             "steps": run.step,
             "training": recipe.config.to_dict(),
         }
-        publish_functions(recipe, run.averaged(), data, out / "model", card)
+        publish_functions(run.averaged(), data, out / "model", card)
         table[name] = judge(recipe, out / "model", arguments) | {"step": run.step}
         print(name, table[name], flush=True)
     write_json(arguments.out / "table.json", table)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from certes.conditional.model import ConditionalModel
     from certes.conditional.one_pass.model import OnePassModel
     from certes.errors import CertesError
+    from certes.function_space.model import FunctionModel
     from certes.intervals.bounds import Bounds
     from certes.intervals.calibration import calibrate, calibrate_stream
     from certes.intervals.cards import Calibration
@@ -34,6 +35,7 @@ _HOMES = {
     "Bounds": "certes.intervals.bounds",
     "Calibration": "certes.intervals.cards",
     "CertesError": "certes.errors",
+    "FunctionModel": "certes.function_space.model",
     "ConditionalModel": "certes.conditional.model",
     "Model": "certes.networks.model",
     "OnePassModel": "certes.conditional.one_pass.model",
@@ -54,6 +56,7 @@ __all__ = [
     "Calibration",
     "CertesError",
     "ConditionalModel",
+    "FunctionModel",
     "Model",
     "OnePassModel",
     "Posterior",

@@ -70,6 +70,23 @@ def test_sample(certes: Certes, run: Path, tmp_path: Path, which: str, side: int
     assert drawn.shape == (1, side, side)
 
 
+def test_a_seed_is_a_function(certes: Certes, run: Path, tmp_path: Path) -> None:
+    """Drawn twice as fine it is the same one; another seed is another."""
+
+    def drawn(which: str, side: int, seed: int) -> torch.Tensor:
+        out = tmp_path / f"{side}-{seed}"
+        arguments = ("--size", side, "-n", 1, "--seed", seed, "--steps", 5, "--out", out)
+        certes("sample", "--model", f"{run / 'model'}{which}", *arguments)
+        pixels = read_picture(out / "sample-000.png").pixels
+        return torch.nn.functional.adaptive_avg_pool2d(pixels, 8).flatten()
+
+    coarse, fine, other = drawn("", 16, 3), drawn("@2x", 32, 3), drawn("", 16, 4)
+    alike = torch.corrcoef(torch.stack([coarse, fine, other]))
+    assert float(alike[0, 1]) > 0.9
+    assert float(alike[0, 2]) < 0.6
+
+
+
 def test_restore_and_calibrate(
     certes: Certes, run: Path, folder: Path, picture: Path, tmp_path: Path
 ) -> None:

@@ -56,9 +56,7 @@ def posterior() -> tuple[Tensor, Tensor, Tensor]:
 
 def filtering(missing: bool = True) -> Unblurring:
     """The paper's filter, with or without a draw of what it does not give back."""
-    made = unblurring(
-        WienerFilter(MOLLIFIER), MOLLIFIER, ROUGH.spectrum, (SIDE, SIDE), center=MEAN, scale=1.0
-    )
+    made = unblurring(WienerFilter(MOLLIFIER), ROUGH.spectrum, (SIDE, SIDE), center=MEAN, scale=1.0)
     return made if missing else replace(made, deviation=0 * made.deviation)
 
 
@@ -179,7 +177,7 @@ def test_start_says_how_far_the_answer_may_stray() -> None:
 def test_refuses(make: Make) -> None:
     y, mask = torch.rand(1, 1, 16, 16), hole_of((16, 16))
     unmeasured = FunctionModel("small", make(measured=False), {}, "hash")
-    with pytest.raises(ModelError, match="no filter was measured"):
+    with pytest.raises(ModelError, match="no spectrum was measured"):
         inpaint(y, mask, unmeasured, samples=1, steps=2)
     for start in (0.0, 1.5):
         with pytest.raises(InputError, match="start"):

@@ -142,3 +142,12 @@ def test_refuses(make: Make) -> None:
     wide = encode_functions(make(), torch.rand(1, 1, 16, 32), steps=2)
     with pytest.raises(InputError, match="domains"):
         interpolate_functions(make(), encoded, wide, [0.5])
+
+
+def test_the_mean_has_no_noise() -> None:
+    encoded = encode_functions(network(), torch.full((1, 1, 12, 16), MEAN), steps=5)
+    assert encoded.noise is not None
+    assert float(encoded.noise.abs().max()) < 1e-4
+    other = encode_functions(network(), torch.full((1, 1, 12, 16), MEAN + 0.2), steps=5)
+    assert other.noise is not None
+    assert float(other.noise.abs().max()) > 1e-3

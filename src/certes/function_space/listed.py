@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -40,16 +41,12 @@ class Listed(Neighbours):
 
     def __init__(self, points: Points, reach: int) -> None:
         self.taps = (2 * reach + 1) ** 2
-        pitch = None if points.cells is None else points.lattice.pitch
-        near = _near_positions(points, reach) if pitch is None else _near_pixels(points, reach)
-        if pitch is not None and refinement(pitch):
-            self.pairs = _at_offsets(near, reach)
-        else:
-            self.pairs = _between_offsets(near, reach, pitch or 1.0)
+        find = _pairs_of_positions if points.cells is None else _pairs_of_pixels
+        self.pairs = find(points, reach)
 
     def sums(self, values: Tokens, table: Table) -> Sums:
         b, _, c = values.shape
-        kernel = table.flatten(1).T
+        kernel = table.flatten(1).T.contiguous()
         weighted, plain = _Sums.apply(values.reshape(-1, c), kernel, self.pairs)
         present = self._present.view(b, -1, self.taps)
         count = present.sum(dim=2, keepdim=True)
@@ -68,16 +65,6 @@ class Listed(Neighbours):
 
 
 @dataclass(frozen=True)
-class _Near:
-    """Pairs of points of a batch, by target, and their offsets in units: source minus target."""
-
-    points: int
-    target: Int64[Tensor, " n"]
-    source: Int64[Tensor, " n"]
-    offset: Float[Tensor, "n 2"]
-
-
-@dataclass(frozen=True)
 class _Pairs:
     """Targets (ascending) and sources by their number in the batch, kernel offsets, shares.
 
@@ -86,18 +73,25 @@ class _Pairs:
     """
 
     points: int
+    taps: int
     target: Int64[Tensor, " n"]
     source: Int64[Tensor, " n"]
     tap: Int64[Tensor, " n"]
     weight: Float[Tensor, " n"]
 
-    def parts(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Float[Tensor, "n 1"]]]:
-        """Target, source, tap and weight of some pairs at a time."""
+    def parts(self) -> Iterator[tuple[slice, slice]]:
+        """Some targets at a time, and their pairs."""
         count = len(self.target)
-        step = count if self.target.is_cuda else _AT_ONCE
-        for i in range(0, count, step):
-            part = slice(i, i + step)
-            yield self.target[part], self.source[part], self.tap[part], self.weight[part, None]
+        step = self.points if self.target.is_cuda else max(1, _AT_ONCE * self.points // count)
+        edges: list[int] = [*cast(Any, self.starts[::step]).tolist(), count]
+        for k, (first, last) in enumerate(pairwise(edges)):
+            yield slice(k * step, (k + 1) * step), slice(first, last)
+
+    @cached_property
+    def by_tap(self) -> list[Int64[Tensor, " n"]]:
+        """Which pairs every offset has."""
+        counts: list[int] = cast(Any, torch.bincount(self.tap, minlength=self.taps)).tolist()
+        return list(cast(Any, self.tap.argsort(stable=True)).split(counts))
 
     @cached_property
     def starts(self) -> Int64[Tensor, " points"]:
@@ -126,19 +120,27 @@ class _Sums(_function):
         if ctx.needs_input_grad[0]:
             of_values = _weighted(of_weighted, kernel.flip(0), pairs) + _plain(of_plain, pairs)
         if ctx.needs_input_grad[1]:
-            of_kernel = torch.zeros_like(kernel)
-            for target, source, tap, weight in pairs.parts():
-                product = values.index_select(0, source).mul_(of_weighted.index_select(0, target))
-                of_kernel.index_add_(0, tap, product.mul_(weight))
+            of_kernel = torch.stack([_met(values, of_weighted, pairs, n) for n in pairs.by_tap])
         return of_values, of_kernel, None
 
 
 def _weighted(values: Rows, kernel: Rows, pairs: _Pairs) -> Rows:
-    total = torch.zeros_like(values)
-    for target, source, tap, weight in pairs.parts():
-        known = kernel.index_select(0, tap).mul_(weight)
-        total.index_add_(0, target, known.mul_(values.index_select(0, source)))
+    total = torch.empty_like(values)
+    for targets, some in pairs.parts():
+        known = kernel.index_select(0, pairs.tap[some]).mul_(pairs.weight[some, None])
+        known = known.mul_(values.index_select(0, pairs.source[some]))
+        # Pairs lie by their targets: sums of stretches, many times as fast as index_add.
+        stretch = torch.arange(len(known), device=values.device)
+        starts = pairs.starts[targets] - some.start
+        total[targets] = F.embedding_bag(stretch, known, starts, mode="sum")
     return total
+
+
+def _met(values: Rows, gradient: Rows, pairs: _Pairs, some: Tensor) -> Float[Tensor, " c"]:
+    """Of some pairs, the sum of sources' values times targets' gradients."""
+    met = values.index_select(0, pairs.source[some])
+    met = met.mul_(gradient.index_select(0, pairs.target[some]))
+    return met.mul_(pairs.weight[some, None]).sum(dim=0)
 
 
 def _plain(values: Rows, pairs: _Pairs) -> Rows:
@@ -148,33 +150,42 @@ def _plain(values: Rows, pairs: _Pairs) -> Rows:
     )
 
 
-def _near_pixels(points: Points, reach: int) -> _Near:
+def _pairs_of_pixels(points: Points, reach: int) -> _Pairs:
     """Pixels that are neighbours, looked up in a table of the whole lattice."""
     cells, lattice = cast(Tensor, points.cells), points.lattice
     device, (b, count) = cells.device, cells.shape
-    step = refinement(lattice.pitch) or 1
+    fine = refinement(lattice.pitch)
+    step = fine or 1
     far = tap_weights(reach, lattice.pitch * step).shape[0] // 2
     margin = far * step
     wide, high = lattice.width + 2 * margin, lattice.height + 2 * margin
     at = (cells // lattice.width + margin) * wide + cells % lattice.width + margin
     at = (at + torch.arange(b, device=device)[:, None] * (high * wide)).flatten()
-    table = torch.full((b * high * wide,), -1, device=device)
-    table[at] = torch.arange(b * count, device=device)
-    taps = torch.arange(-far, far + 1, device=device) * step
-    taps = torch.stack(torch.meshgrid(taps, taps, indexing="ij"), dim=-1).view(-1, 2)
+    table = torch.full((b * high * wide,), -1, dtype=torch.int32, device=device)
+    table[at] = torch.arange(b * count, dtype=torch.int32, device=device)
+    along = torch.arange(-far, far + 1, device=device) * step
+    taps = torch.cartesian_prod(along, along)
     found = table[at[:, None] + taps[:, 0] * wide + taps[:, 1]]
     target, tap = (found >= 0).nonzero(as_tuple=True)
-    return _Near(b * count, target, found[target, tap], taps[tap].double() * lattice.pitch)
+    source = found[target, tap].long()
+    # What nonzero answers are columns of a matrix: slow to walk through, again and again.
+    target, tap = target.contiguous(), tap.contiguous()
+    if fine:
+        ones = torch.ones_like(source, dtype=torch.float32)
+        return _Pairs(b * count, len(taps), target.int(), source, tap.int(), ones)
+    offset = taps[tap].double() * lattice.pitch
+    return _between_offsets(b * count, target, source, offset, reach, lattice.pitch)
 
 
-def _near_positions(points: Points, reach: int) -> _Near:
+def _pairs_of_positions(points: Points, reach: int) -> _Pairs:
     """Positions that are neighbours, found by a tree."""
     b, count = points.positions.shape[:2]
     places = points.positions.detach().double()
     pairs = [_found(place, reach) + k * count for k, place in enumerate(places)]
     target, source = torch.cat(pairs).T
     flat = places.reshape(b * count, 2)
-    return _Near(b * count, target, source, flat[source] - flat[target])
+    offset = flat[source] - flat[target]
+    return _between_offsets(b * count, target, source, offset, reach, spread=1.0)
 
 
 def _found(place: Float[Tensor, "l 2"], reach: int) -> Int64[Tensor, "n 2"]:
@@ -187,23 +198,17 @@ def _found(place: Float[Tensor, "l 2"], reach: int) -> Int64[Tensor, "n 2"]:
     return both[both[:, 0].argsort(stable=True)]
 
 
-def _at_offsets(near: _Near, reach: int) -> _Pairs:
-    """Pairs whose offsets are the kernel's own."""
-    tap = _tap(near.offset.round().long(), reach)
-    weight = torch.ones_like(tap, dtype=torch.float32)
-    return _Pairs(near.points, near.target, near.source, tap, weight)
-
-
-def _between_offsets(near: _Near, reach: int, spread: float) -> _Pairs:
+def _between_offsets(
+    points: int, target: Tensor, source: Tensor, offset: Float[Tensor, "n 2"], reach: int,
+    spread: float,
+) -> _Pairs:  # fmt: skip
     """Every pair once for each of the kernel's offsets that lies within the spread of its own."""
-    offsets = torch.arange(-reach, reach + 1, device=near.offset.device)
-    along = (1 - (near.offset[..., None] - offsets).abs() / spread).clamp(min=0)
+    offsets = torch.arange(-reach, reach + 1, device=offset.device)
+    along = (1 - (offset[..., None] - offsets).abs() / spread).clamp(min=0)
     # An offset that is a whole number but for rounding counts for that alone.
     along = torch.where(along < _ROUNDING, 0, along)
     weight = (along[:, 0, :, None] * along[:, 1, None, :]).flatten(1)
     pair, tap = weight.nonzero(as_tuple=True)
-    return _Pairs(near.points, near.target[pair], near.source[pair], tap, weight[pair, tap].float())
-
-
-def _tap(offset: Int64[Tensor, "n 2"], reach: int) -> Int64[Tensor, " n"]:
-    return (offset[:, 0] + reach) * (2 * reach + 1) + offset[:, 1] + reach
+    tap = tap.contiguous()
+    shares = weight[pair, tap].float()
+    return _Pairs(points, weight.shape[1], target[pair], source[pair], tap, shares)

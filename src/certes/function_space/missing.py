@@ -15,15 +15,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from certes.diffusion.bases import CosineBasis
 from certes.diffusion.noise import NoiseSource
 from certes.function_space.fields import Spectrum
-from certes.function_space.mollifier import Mollifier, filtered, squared_frequencies
-from certes.function_space.unmollify import Unmollifier
+from certes.function_space.mollifier import filtered, squared_frequencies
+from certes.function_space.unmollify import WienerFilter
 
 Picture = Float[Tensor, "b c h w"]
 
@@ -60,30 +59,23 @@ class Unblurring:
 
 
 def unblurring(
-    unmollify: Unmollifier,
-    mollifier: Mollifier,
+    wiener: WienerFilter,
     spectrum: Spectrum,
     shape: tuple[int, int],
     pitch: float = 1.0,
-    level: float = 0.0,
     center: float = 0.5,
     scale: float = 0.5,
 ) -> Unblurring:
     r"""Prepare un-mollification for a size and a pitch.
 
     Args:
-        unmollify: the filter, diagonal in the cosine basis.
-        mollifier: what it undoes.
+        wiener: the filter, whose gain has a limit: a sample's errors must not be what it shows.
         spectrum: :math:`\lambda` of squared frequencies, network units squared times area.
         shape: rows and columns.
         pitch: length of a pixel.
-        level: :math:`\rho`, the noise at which ``T x_0`` was last estimated, network units.
         center, scale: image value that the network sees as 0, and image units for one of its own.
     """
-    # Of a picture whose coefficients are all 1 a filter leaves its gains.
-    ones = _BASIS.inverse(torch.ones(1, 1, *shape, dtype=torch.float64))
-    told = torch.full((1,), level, dtype=torch.float64)
-    gain = _BASIS.forward(unmollify(ones, None, told, pitch))[0, 0]
-    kept = mollifier.symbol(shape, pitch) * gain
+    gain = wiener.gain(shape, pitch)
+    kept = wiener.mollifier.symbol(shape, pitch) * gain
     power = spectrum(squared_frequencies(shape, pitch)) * (scale / pitch) ** 2
     return Unblurring(gain, (power * (1 - kept**2).clamp(min=0)).sqrt(), center)

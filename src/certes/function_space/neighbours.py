@@ -18,9 +18,9 @@ from certes.function_space.sums import Neighbours, Sums
 
 __all__ = ["SPARSE", "Listed", "Neighbours", "Scattered", "Sums", "neighbours_of"]
 
-SPARSE = 0.13
+SPARSE = 0.3
 """Share of the pixels below which pairs are listed: forward both ways then take as long, and
-backward dense convolutions three times as long (``benchmarks/function_cost.py``)."""
+backward dense convolutions twice as long (``benchmarks/function_cost.py``)."""
 
 SPARSE_CUDA = 0.25
 """Share of the pixels below which Triton's kernel looks them up: an estimate from the bytes that

@@ -33,7 +33,7 @@ from certes.function_space.model import FunctionModel
 from certes.function_space.process import MollifiedNoise, MollifiedProcess
 from certes.function_space.reconstruction import DOWN, Encoded, decoded, encode_functions
 from certes.function_space.sampling import last_of, levels_at
-from certes.function_space.unmollify import SpectralFilter
+from certes.function_space.unmollify import PowerLaw, SpectralFilter, WienerFilter
 from certes.intervals.bounds import Provenance
 from certes.intervals.posterior import Posterior, join
 from certes.restoration.drawing import Draw
@@ -133,7 +133,7 @@ def inpaint(
         y: pictures, image units, of the model's pitch. Known pixels are kept. What stands in the
             hole is ignored if ``start`` is 1.
         mask: 1 where a pixel is known; see :class:`~certes.restoration.operators.Inpaint`.
-        model: for pictures like ``y``; published, for its measured filter.
+        model: for pictures like ``y``; published, for the spectrum that was measured.
         start: the time :math:`t_s`, in (0, 1], at which the walk down starts from the encoding of
             ``y``: the less, the nearer the answer stays to what stands in the hole. 1: from noise.
         samples, seed, keep_samples, alpha, batch_size, callback: see :func:`certes.restore`.
@@ -141,7 +141,7 @@ def inpaint(
 
     Raises:
         InputError: for a mask that is none, a start outside of (0, 1], or senseless settings.
-        ModelError: if no filter was measured.
+        ModelError: if no spectrum was measured.
     """
     if not 0 < start <= 1:
         raise InputError(f"start: {start}; give a time above 0, up to 1, which is pure noise")
@@ -216,23 +216,27 @@ class Guide:
         return end.x.repeat(part.copies, 1, 1, 1)
 
     def _unblurring(self) -> Unblurring:
-        """At the last noise level of the walk."""
+        """By the paper's filter, with what it leaves out drawn; the measured one amplifies more,
+        and is for the network's estimates, not for samples."""
         denoiser, reading = self.denoiser, self.denoiser.reading
         if not isinstance(denoiser.unmollify, SpectralFilter):
             raise ModelError(
-                "model: no filter was measured, so that what the blur takes away is not known; "
+                "model: no spectrum was measured, so that what the blur takes away is not known; "
                 "publish it with certes.function_space.publish"
             )
         return unblurring(
-            denoiser.unmollify,
-            reading.mollifier,
-            denoiser.unmollify.beyond,
+            WienerFilter(reading.mollifier),
+            _spectrum(denoiser.unmollify.beyond),
             self.shape,
             denoiser.pitch,
-            float(self.grid[-2]) / reading.scale,
             reading.center,
             reading.scale,
         )
+
+
+def _spectrum(beyond: PowerLaw) -> PowerLaw:
+    """The power law on all of the octave that it was fitted to; below, little is missing."""
+    return PowerLaw(beyond.power * 2**beyond.exponent, beyond.exponent, beyond.frequency / 2)
 
 
 def _level(denoiser: FunctionDenoiser, start: float) -> float:

@@ -7,7 +7,7 @@ With :math:`n` of :math:`N` neighbours present, their mean :math:`\bar v` and
 
 If all are present that is the convolution itself. If some are missing it estimates it, as does the
 original's :math:`(N/n) \sum \kappa_j v_j` (a mean over the neighbours), but :math:`\bar v` is a
-control variate: a constant is convolved exactly, and of a smooth function a quarter to two fifths of
+control variate: a constant is convolved exactly, and of a smooth function two fifths or less of
 the error remains (``benchmarks/function_cost.py``); of what varies among the neighbours a share of
 :math:`1/n` is lost. Averages over few points are what sets networks that saw few points apart from
 those that see all.

@@ -17,6 +17,8 @@ from certes.apps.generator import Generator, load_generator, sigma, write_drawn
 from certes.apps.outputs import all_or_nothing
 from certes.data.mosaic import mosaic
 from certes.evaluation.sheets import Sheet, picture_sheet
+from certes.function_space.model import FunctionModel
+from certes.function_space.sampling import sample_functions
 from certes.generation.levels import VARIATION_STEPS, ddpm_levels
 from certes.generation.progressive import Progression, progressive_estimates
 from certes.generation.variations import latents, variations
@@ -39,9 +41,15 @@ def sample_model(
     with progress("sampling", 1) as advance:
         report = generator.report(advance, count)
         frames = _FRAMES if progressive else 1
-        drawn = progressive_estimates(
-            generator.model, shape, count, generator.seed, frames, generator.chain, report
-        )
+        model, seed, chain = generator.model, generator.seed, generator.chain
+        if isinstance(model, FunctionModel) and not progressive:
+            # The same seed gives the same functions at every resolution.
+            pictures = sample_functions(
+                model, shape[1:], model.pitch, count, seed, chain=chain, callback=report
+            )
+            drawn = Progression([0.0], pictures[None])
+        else:
+            drawn = progressive_estimates(model, shape, count, seed, frames, chain, report)
     names = [f"sample-{i:03d}" for i in range(count)]
     result = {**generator.described(), "count": count, "size": shape[-1]}
     with all_or_nothing(out) as folder:

@@ -14,6 +14,15 @@ from certes.conditional.config import ConditionalConfig
 from certes.conditional.presets import load_conditional_config
 from certes.conditional.publish import publish_conditional
 from certes.conditional.recipe import Conditional
+from certes.data.patches import PatchDataset
+from certes.function_space.denoiser import FunctionDenoiser
+from certes.function_space.latent import save_latent
+from certes.function_space.latent_recipe import (
+    CodeBatches,
+    LatentConfig,
+    LatentRecipe,
+    codes_of,
+)
 from certes.function_space.presets import load_function_config
 from certes.function_space.publish import publish_functions
 from certes.function_space.recipe import FunctionRecipe
@@ -25,6 +34,10 @@ from certes.training.presets import load_config
 from certes.training.publish import publish
 from certes.training.recipe import Denoises, Recipe
 from certes.training.unconditional import Unconditional
+
+CODED_PATCHES, CODE_STEPS = 1024, 3000
+"""From how many patches the codes of a model of functions are learned, each in eight orientations,
+and in how many steps at most."""
 
 
 def train_model(
@@ -57,12 +70,33 @@ def train_model(
         if functions is not None:
             with progress("measuring the network's errors", None):
                 publish_functions(functions, patches, folder, card)
+            if config.operator().latent:
+                learn_codes(config, functions, patches, out, resume)
     else:
         denoiser = trained(Unconditional(config), patches, out, resume)
         if denoiser is not None:
             with progress("measuring the network's errors", None):
                 publish(denoiser, patches, folder, card)
     return {**card, "folder": str(folder)}
+
+
+def learn_codes(
+    config: FunctionConfig,
+    functions: FunctionDenoiser,
+    patches: PatchDataset,
+    out: Path,
+    resume: bool,
+) -> None:
+    """The second stage of a model of functions: a model of its codes, saved beside it."""
+    steps = min(config.steps, CODE_STEPS)
+    learning = LatentConfig(
+        network={"latent": config.operator().latent}, steps=steps, sample_every=steps
+    )
+    with progress("reading codes", None):
+        codes = CodeBatches(codes_of(functions, patches, CODED_PATCHES))
+    prior = trained(LatentRecipe(learning, codes, functions), codes, out / "codes", resume)
+    if prior is not None:
+        save_latent(out / "model", prior)
 
 
 def training_card(
