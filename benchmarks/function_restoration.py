@@ -3,16 +3,16 @@
     python benchmarks/function_restoration.py
 
 Busiest 64 x 64 crops of the test pictures of nuclei: 70 to calibrate on, 52 others to judge
-(alpha = delta = .1, K = 8 samples, 20 network calls). Three measurements, noise .02:
+(alpha = delta = .1, K = 4 samples, 20 network calls). Three measurements, noise .02:
 
 - `finer`: averages over 2 x 2 pixels, as a camera with larger pixels takes them;
 - `pixels`: a fifth of the pixels, chosen at random;
 - `scattered`: as many values at random positions between the pixels.
 
-Restored through :func:`certes.restore` with the bundled `nuclei-functions` and, beside it, with the
+Restored through :func:`certes.restore` with the bundled `nuclei-functions` and beside it with the
 bundled U-Net model `nuclei` (which learned longer and from all pixels), and by what a user without
-a model would do: cubic interpolation. For `finer` also the paper's way, to encode the coarse picture
-and write it finer, with its code alone and with its noise encoded too; for `pixels` the paper's
+a model would do: cubic interpolation. For `finer` also the paper's way, to encode the coarse
+picture and write it finer, with its code alone and with its noise encoded too; for `pixels` its
 reconstruction guidance (noise 0, 16 pictures, 4 samples, 50 calls there and back).
 """
 
@@ -44,7 +44,7 @@ from certes.intervals.posterior import Posterior
 from certes.restoration.degradations import degrade
 from certes.restoration.operators import Inpaint, LinearOperator, SuperResolution
 
-SHAPE, NOISE, KNOWN, SAMPLES = (1, 64, 64), 0.02, 819, 8
+SHAPE, NOISE, KNOWN, SAMPLES = (1, 64, 64), 0.02, 819, 4
 ALPHA = 0.1
 GUIDED, GUIDED_SAMPLES = 16, 4
 CALIBRATED = 70

@@ -24,7 +24,7 @@ _function = cast(Any, torch.autograd.Function)
 
 _ROUNDING = 1e-7
 # Pairs looked at together: what they need stays in a processor's cache.
-_AT_ONCE = 2**13
+_AT_ONCE = 2**14
 
 
 class Listed(Neighbours):
@@ -88,10 +88,13 @@ class _Pairs:
             yield slice(k * step, (k + 1) * step), slice(first, last)
 
     @cached_property
-    def by_tap(self) -> list[Int64[Tensor, " n"]]:
-        """Which pairs every offset has."""
+    def by_tap(self) -> list[tuple[Tensor, Tensor, Float[Tensor, " n"]]]:
+        """Target, source and weight of the pairs of every offset."""
+        order = self.tap.argsort(stable=True)
         counts: list[int] = cast(Any, torch.bincount(self.tap, minlength=self.taps)).tolist()
-        return list(cast(Any, self.tap.argsort(stable=True)).split(counts))
+        columns = (self.target, self.source, self.weight)
+        parts = (cast(Any, column.index_select(0, order)).split(counts) for column in columns)
+        return list(zip(*parts, strict=True))
 
     @cached_property
     def starts(self) -> Int64[Tensor, " points"]:
@@ -120,7 +123,7 @@ class _Sums(_function):
         if ctx.needs_input_grad[0]:
             of_values = _weighted(of_weighted, kernel.flip(0), pairs) + _plain(of_plain, pairs)
         if ctx.needs_input_grad[1]:
-            of_kernel = torch.stack([_met(values, of_weighted, pairs, n) for n in pairs.by_tap])
+            of_kernel = torch.stack([_met(values, of_weighted, *some) for some in pairs.by_tap])
         return of_values, of_kernel, None
 
 
@@ -136,11 +139,12 @@ def _weighted(values: Rows, kernel: Rows, pairs: _Pairs) -> Rows:
     return total
 
 
-def _met(values: Rows, gradient: Rows, pairs: _Pairs, some: Tensor) -> Float[Tensor, " c"]:
+def _met(
+    values: Rows, gradient: Rows, target: Tensor, source: Tensor, weight: Float[Tensor, " n"]
+) -> Float[Tensor, " c"]:
     """Of some pairs, the sum of sources' values times targets' gradients."""
-    met = values.index_select(0, pairs.source[some])
-    met = met.mul_(gradient.index_select(0, pairs.target[some]))
-    return met.mul_(pairs.weight[some, None]).sum(dim=0)
+    met = values.index_select(0, source).mul_(gradient.index_select(0, target))
+    return weight @ met
 
 
 def _plain(values: Rows, pairs: _Pairs) -> Rows:

@@ -48,5 +48,7 @@ def lattice_kernel(table: Float[Tensor, "*c k k"], pitch: float) -> Float[Tensor
         table: weights at the offsets.
         pitch: length of a pixel.
     """
+    if pitch == 1:
+        return table
     weights = tap_weights(table.shape[-1] // 2, pitch).to(table)
     return weights @ table @ weights.T

@@ -49,6 +49,20 @@ PRESETS: dict[str, FunctionConfig] = {
         checkpoint_every=100,
         sample_every=1000,
     ),
+    # The same on larger crops, for a GPU.
+    "nuclei-functions-large": FunctionConfig(
+        network=operator_keys(
+            128, [96, 192, 256], grid=64, latent=256, width=64, blocks=2, encoder=[64, 96, 128, 192]
+        ),
+        patch=128,
+        batch=64,
+        steps=40_000,
+        learning_rate=5e-4,
+        center=0.08,
+        scale=0.15,
+        checkpoint_every=1000,
+        sample_every=10_000,
+    ),
 }
 # A minute's trial, with everything that the others have.
 PRESETS["tiny-functions"] = replace(

@@ -5,14 +5,19 @@ Noise levels are those of a unit of area: a picture of pitch p starts at, and pa
 (:class:`~certes.function_space.noise.CoupledNoise`). So the same seed gives the same function: what
 a coarse picture shows of it a finer one shows too, up to the model's own discretisation error.
 
+A lattice coarser than the training pixels does not carry the noise that the network knows: a
+picture of a pitch above 1 is the average of one that is finer.
+
 Paper: Infinity-Diff (arXiv:2303.18242), section 5; its noise is drawn anew for each resolution.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,6 +34,8 @@ from certes.generation.chains import Callback, batches, finished
 
 Functions = FunctionModel | FunctionDenoiser
 """A model of functions, published or fresh from training."""
+
+_EXACT = 1e-6
 
 
 def sample_functions(
@@ -64,6 +71,8 @@ def sample_functions(
     if code is not None and len(code) not in (1, count):
         raise InputError(f"code: {len(code)} codes for {count} pictures; give one, or one for each")
     denoiser, chain = denoiser_of(model), chain or ReverseChain()
+    finer = math.ceil(pitch - _EXACT)
+    shape, pitch = (shape[0] * finer, shape[1] * finer), pitch / finer
     seeds = stream_seeds(seed, [f"function/{i}" for i in range(count)])
     parts: list[Tensor] = []
     for rows in batches(count, denoiser.channels * shape[0] * shape[1]):
@@ -77,7 +86,7 @@ def sample_functions(
             pitch,
             denoiser.reading.center,
         )
-        parts.append(finished(denoiser, last_of(states, callback).x))
+        parts.append(F.avg_pool2d(finished(denoiser, last_of(states, callback).x), finer))
     return torch.cat(parts)
 
 

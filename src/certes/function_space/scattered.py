@@ -79,6 +79,11 @@ class Scattered(Neighbours):
         return weights.float().to(self.points.positions.device)
 
     @cached_property
+    def full(self) -> float:
+        """How many there are far from borders, if all are there."""
+        return float(self.axis.sum() ** 2)
+
+    @cached_property
     def present(self) -> Float[Tensor, "b l taps"]:
         """Whether there is a neighbour at each offset (in pixels of the interleaved lattices)."""
         far, positions = len(self.axis) // 2, self.points.positions
@@ -100,15 +105,14 @@ class Scattered(Neighbours):
     def sums(self, values: Tokens, table: Table) -> Sums:
         kernel = lattice_kernel(table, self.pitch)
         weighted, plain = _Sums.apply(values, kernel, self)
-        full = float(self.axis.sum() ** 2)
         if not self.points.whole:
             weights = self.present @ kernel.flatten(1).T
-            return Sums(weighted, plain, weights, self.count, full)
+            return Sums(weighted, plain, weights, self.count, self.full)
         (rows, row), (columns, column) = self._kinds
         weights = torch.einsum("ri,cij,sj->rsc", rows, kernel, columns).flatten(0, 1)
         count = torch.outer(rows @ self.axis, columns @ self.axis).view(1, -1, 1)
         kind = (row[:, None] * len(columns) + column).flatten()
-        return Sums(weighted, plain, weights[None], count, full, kind)
+        return Sums(weighted, plain, weights[None], count, self.full, kind)
 
     @cached_property
     def _kinds(self) -> tuple[Kinds, Kinds]:

@@ -36,7 +36,7 @@ def train(
             show_default=False,
             help="Of pictures: nuclei, nuclei-large, cifar10-small, cifar10-fast, ddpm-cifar10, "
             "ddpm-256, tiny (a trial of a minute). Of functions, for pictures of any resolution: "
-            "nuclei-functions, tiny-functions. "
+            "nuclei-functions, nuclei-functions-large (for a GPU), tiny-functions. "
             f"Conditional: TASK-ESTIMATOR, with the tasks {', '.join(CONDITIONAL_TASKS)} and the "
             f"estimators {', '.join(ESTIMATORS)}, as edges-cmde; {', '.join(QUICK_TASKS)} (for one "
             "CPU core); tiny-conditional. Or a JSON file.",
