@@ -93,8 +93,8 @@ def judge(
         start = perf_counter()
         drawn = sample_functions(model, (side, side), size / side, arguments.pictures)
         seconds = (perf_counter() - start) / arguments.pictures
-        fd, error = distance(averaged(drawn.cpu(), size), real)
-        scores[str(side)] = {"seconds": seconds, "fd": fd, "fd_error": error}
+        found = distance(averaged(drawn.cpu(), size), real)
+        scores[str(side)] = {"seconds": seconds, **vars(found)}
     return scores
 
 
