@@ -86,7 +86,6 @@ def test_a_seed_is_a_function(certes: Certes, run: Path, tmp_path: Path) -> None
     assert float(alike[0, 2]) < 0.6
 
 
-
 def test_restore_and_calibrate(
     certes: Certes, run: Path, folder: Path, picture: Path, tmp_path: Path
 ) -> None:
