@@ -38,11 +38,10 @@ from certes.data.mosaic import mosaic
 from certes.data.pictures import Picture, write_picture
 from certes.evaluation.metrics import psnr
 from certes.function_space.model import FunctionModel
-from certes.function_space.observations import SampledAt
 from certes.function_space.restore import inpaint, super_resolve
 from certes.intervals.posterior import Posterior
 from certes.restoration.degradations import degrade
-from certes.restoration.operators import Inpaint, LinearOperator, SuperResolution
+from certes.restoration.operators import Inpaint, LinearOperator, SampledAt, SuperResolution
 
 SHAPE, NOISE, KNOWN, SAMPLES = (1, 64, 64), 0.02, 819, 4
 ALPHA = 0.1

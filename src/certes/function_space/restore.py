@@ -1,10 +1,10 @@
 """From a picture to a posterior by what only models of functions can do.
 
 Everything that is a measurement by an operator goes through :func:`certes.restore`, scattered
-pixels included (:class:`~certes.function_space.observations.SampledAt`). Here are the paper's own
-ways: a picture encoded at one resolution and written at a finer one, and inpainting by guidance.
-Their samples are a :class:`~certes.intervals.posterior.Posterior` like any other: what they are
-worth, a calibration card says.
+pixels included (:class:`certes.operators.SampledAt`). Here are the paper's own ways: a picture
+encoded at one resolution and written at a finer one, and inpainting by guidance. Their samples are
+a :class:`~certes.intervals.posterior.Posterior` like any other: what they are worth, a calibration
+card says.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from certes.restoration.operators.multicoil import MultiCoilMRI
 from certes.restoration.operators.per_channel import PerChannel
 from certes.restoration.operators.quantise import Quantise
 from certes.restoration.operators.rounded import RoundedOperator
+from certes.restoration.operators.scattered import SampledAt
 from certes.restoration.operators.stacked import Stacked
 from certes.restoration.operators.super_resolution import SuperResolution
 from certes.restoration.operators.tomography import Tomography
@@ -60,6 +61,7 @@ __all__ = [
     "PerChannel",
     "Quantise",
     "RoundedOperator",
+    "SampledAt",
     "Stacked",
     "SubsampledFourier",
     "SuperResolution",

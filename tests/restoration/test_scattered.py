@@ -9,12 +9,20 @@ import torch
 from torch import Tensor
 
 import certes
+from certes.diffusion.problems import GaussianProblem
 from certes.errors import InputError
-from certes.function_space.observations import ACCURACY, SampledAt
-
-from .exact_field import problem
+from certes.restoration.operators.scattered import ACCURACY, SampledAt
 
 SHAPE = (3, 9, 14)
+
+
+def problem(shape: tuple[int, int]) -> GaussianProblem:
+    """Smooth pictures: squared-exponential, two pixels long."""
+    rows, columns = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
+    places = torch.stack([rows.flatten(), columns.flatten()], dim=1).double()
+    covariance = 0.09 * (-(torch.cdist(places, places) ** 2) / 8).exp()
+    covariance += 1e-6 * torch.eye(len(places), dtype=torch.float64)
+    return GaussianProblem(torch.full((1, *shape), 0.5, dtype=torch.float64), covariance)
 
 
 def scattered(count: int, seed: int = 0, sides: tuple[int, int] = (9, 14)) -> Tensor:
