@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from certes.conditional.config import ConditionalConfig
 from certes.conditional.estimators import SIGMA_MIN, Curriculum, Estimator, cde, cdiffe, cmde
@@ -25,9 +24,8 @@ from certes.conditional.tasks import (
     SuperResolving,
 )
 from certes.diffusion.schedules import VE
-from certes.errors import InputError
 from certes.networks.conditional import Block
-from certes.training.presets import unet_keys
+from certes.training.presets import config_of_kind, unet_keys
 
 ESTIMATORS = ("cde", "cdiffe", "cmde", "vs-cmde")
 
@@ -244,16 +242,4 @@ def load_conditional_config(name: str) -> ConditionalConfig | None:
     Raises:
         InputError: if a file says that it is one and has unknown fields.
     """
-    if name in PRESETS:
-        return PRESETS[name]
-    path = Path(name)
-    try:
-        fields: Any = json.loads(path.read_text()) if path.is_file() else {}
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return None
-    if not isinstance(fields, dict) or "estimator" not in fields:
-        return None
-    try:
-        return ConditionalConfig(**cast(dict[str, Any], fields))
-    except TypeError as error:
-        raise InputError(f"config: {path} does not describe a run ({error})") from error
+    return config_of_kind(name, PRESETS, ConditionalConfig, "estimator")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from certes.errors import InputError
 from certes.function_space.config import CODE_CELLS, PLACE_CHANNELS
 from certes.function_space.training_config import FunctionConfig
+from certes.training.presets import config_of_kind
 
 
 def operator_keys(
@@ -88,16 +86,4 @@ def load_function_config(name: str) -> FunctionConfig | None:
     Raises:
         InputError: if a file says that it is one and has unknown fields.
     """
-    if name in PRESETS:
-        return PRESETS[name]
-    path = Path(name)
-    try:
-        fields: Any = json.loads(path.read_text()) if path.is_file() else {}
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return None
-    if not isinstance(fields, dict) or "mollifier_width" not in fields:
-        return None
-    try:
-        return FunctionConfig(**cast(dict[str, Any], fields))
-    except TypeError as error:
-        raise InputError(f"config: {path} does not describe a run ({error})") from error
+    return config_of_kind(name, PRESETS, FunctionConfig, "mollifier_width")

@@ -37,7 +37,7 @@ def convolved(values: Tokens, neighbours: Neighbours, table: Float[Tensor, "c k 
     sums = neighbours.sums(values, table)
     share = sums.full / sums.count
     # Factors that have no gradient first: little is kept for the way back.
-    rest = (table.sum((1, 2)) - share * sums.weights) / sums.count
+    rest = torch.addcmul(table.sum((1, 2)), share, sums.weights, value=-1) / sums.count
     return torch.addcmul(sums.of_each(share) * sums.weighted, sums.of_each(rest), sums.plain)
 
 

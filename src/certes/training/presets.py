@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from certes.diffusion.schedules import linear_betas
 from certes.errors import InputError
-from certes.training.config import TrainingConfig
+from certes.training.config import RunConfig, TrainingConfig
+
+Configured = TypeVar("Configured", bound=RunConfig)
 
 
 def unet_keys(
@@ -195,4 +198,35 @@ def load_config(name: str) -> TrainingConfig:
     try:
         return TrainingConfig(**json.loads(path.read_text()))
     except (TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"config: {path} does not describe a run ({error})") from error
+
+
+def config_of_kind(
+    name: str, presets: Mapping[str, Configured], kind: type[Configured], mark: str
+) -> Configured | None:
+    """A preset of a kind of run by name, or a JSON file with the fields of its configuration.
+
+    ``None`` for anything that describes no run of this kind.
+
+    Args:
+        name: of the preset or the file.
+        presets: of this kind.
+        kind: its configuration.
+        mark: the field that configurations of this kind alone have.
+
+    Raises:
+        InputError: if a file has that field and others that are unknown.
+    """
+    if name in presets:
+        return presets[name]
+    path = Path(name)
+    try:
+        fields: Any = json.loads(path.read_text()) if path.is_file() else {}
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    if not isinstance(fields, dict) or mark not in fields:
+        return None
+    try:
+        return kind(**cast(dict[str, Any], fields))
+    except TypeError as error:
         raise InputError(f"config: {path} does not describe a run ({error})") from error
