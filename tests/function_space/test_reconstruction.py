@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -139,9 +141,17 @@ def test_refuses(make: Make) -> None:
         decode_functions(make(latent=0), encode_functions(make(latent=0), x, steps=None))
     with pytest.raises(InputError, match="one has noise"):
         mixed(encoded, encode_functions(make(), x, steps=None), 0.5)
-    wide = encode_functions(make(), torch.rand(1, 1, 16, 32), steps=2)
-    with pytest.raises(InputError, match="domains"):
+    wide = replace(encoded, extent=(16.0, 32.0))
+    with pytest.raises(InputError, match="first, second: domains"):
         interpolate_functions(make(), encoded, wide, [0.5])
+
+
+def test_defect_a_code_of_another_domain(make: Make) -> None:
+    """The original encodes a part of a larger picture and does not say so."""
+    assert encode_functions(make(), torch.rand(1, 1, 32, 32), 0.5, steps=None).code is not None
+    for shape, pitch in (((16, 32), 1.0), ((32, 32), 1.0), ((16, 16), 0.5)):
+        with pytest.raises(InputError, match="codes are of domains of 16 x 16 training pixels"):
+            encode_functions(make(), torch.rand(1, 1, *shape), pitch, steps=None)
 
 
 def test_the_mean_has_no_noise() -> None:

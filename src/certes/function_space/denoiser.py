@@ -17,7 +17,7 @@ from torch import Tensor
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised, Denoiser
 from certes.diffusion.residuals import ResidualSpectrum, SpectralCovariance
-from certes.errors import ModelError
+from certes.errors import InputError, ModelError
 from certes.function_space.autoencoder import DiffusionAutoencoder
 from certes.function_space.coordinates import Lattice, Points, all_points
 from certes.function_space.mollifier import squared_frequencies
@@ -195,10 +195,16 @@ class FunctionDenoiser(Denoiser):
 
         Raises:
             ModelError: if the model has no encoder.
+            InputError: for pictures of another domain, of which a code would say too little.
         """
         if self.net.encoder is None:
             raise ModelError("model: has no encoder; train one with a latent in its network")
-        lattice = Lattice(x.shape[2], x.shape[3], self.pitch)
+        lattice, domain = Lattice(x.shape[2], x.shape[3], self.pitch), self.net.config.domain
+        if any(abs(side - domain) > self.pitch / 2 for side in lattice.extent):
+            raise InputError(
+                f"x: {x.shape[2]} x {x.shape[3]} pixels of pitch {self.pitch:g}; codes are of "
+                f"domains of {domain} x {domain} training pixels: crop, or say the pitch"
+            )
         points = points or all_points(lattice, len(x), x.device)
         blurred = self.reading.mollifier(self.reading.normalised(x), self.pitch)
         with torch.no_grad():
