@@ -9,9 +9,9 @@ from torch import Tensor
 
 from certes.data.mosaic import mosaic
 from certes.data.pictures import Picture, write_picture
-from certes.diffusion.noise import NoiseSource, stream_seeds
-from certes.diffusion.solvers.sampling import ReverseChain, draw_samples
+from certes.diffusion.solvers.sampling import ReverseChain
 from certes.function_space.denoiser import FunctionDenoiser
+from certes.function_space.sampling import sample_functions
 
 _COLUMNS, _CALLS, _COUNT = 4, 20, 8
 _FINER = 2
@@ -33,11 +33,8 @@ def save_functions_grid(
     Returns:
         The grid.
     """
-    size = _FINER * patches.shape[-1]
-    seeds = stream_seeds(0, [f"preview {i}" for i in range(_COUNT)])
-    noise = NoiseSource(seeds, denoiser.device)
-    fine, shape = denoiser.at(1 / _FINER), (denoiser.channels, size, size)
-    *_, last = draw_samples(fine, shape, noise, ReverseChain(steps=_CALLS), denoiser.reading.center)
-    grid = mosaic(last.x.cpu().clamp(0, 1), _COLUMNS)
+    size, chain = _FINER * patches.shape[-1], ReverseChain(steps=_CALLS)
+    pictures = sample_functions(denoiser, (size, size), 1 / _FINER, _COUNT, chain=chain)
+    grid = mosaic(pictures, _COLUMNS)
     write_picture(out / f"samples-{step}.png", grid, Picture("samples", grid, None, "uint8"))
     return (grid * 255).round().byte().movedim(0, -1)
