@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -220,3 +221,25 @@ def test_group_norm_in_bfloat16_is_that_of_its_inputs(side: int, learning: bool)
         torch.testing.assert_close(
             norm.weight.grad.double(), exact.weight.grad, rtol=2**-6, atol=2**-3
         )
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_group_norm_does_not_know_its_batch_mates() -> None:
+    x = torch.randn(5, 64, 48, 48, generator=torch.Generator().manual_seed(0))
+    x = x.bfloat16().contiguous(memory_format=torch.channels_last)
+
+    def alike(norm: torch.nn.GroupNorm) -> bool:
+        with torch.no_grad():
+            whole = norm.bfloat16()(x)
+            return all(torch.equal(norm(x[:count]), whole[:count]) for count in (1, 2, 3, 4))
+
+    assert alike(GroupNorm(4, 64))
+    assert not alike(torch.nn.GroupNorm(4, 64))  # with torch's own, the same test fails
