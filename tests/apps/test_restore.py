@@ -143,7 +143,7 @@ def test_results_of_a_picture_come_together_or_not_at_all(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "panel.png")
 
-    monkeypatch.setattr("certes.apps.jobs.restore.restoration_panel", full)
+    monkeypatch.setattr("certes.apps.plans.restoration_panel", full)
     arguments = ("--task", "denoise", "--noise", 0.1, "--model", model, *FEW)
     answer = certes("restore", picture, *arguments, "--out", tmp_path / "out")
     assert (answer.code, answer.err) == (2, "error: panel.png: No space left on device\n")

@@ -12,6 +12,7 @@ commands, the words they print, and the order in which other rooms are called an
     tasks.py        from task options to operators
     origins.py      measured by an operator, or given as a condition: what a restorer is handed
     restorer.py     a model with its sampling settings, of either kind
+    plans.py        how files are restored: reader, restorer, card; and how results are saved
     sources.py      files handed in, read by measurements.py or conditions.py
     cards.py        which calibration card holds for a run
     measuring.py    how true pictures become what is restored

@@ -111,24 +111,32 @@ class SamplingRestorer(Restorer[AnyModel, AnyOrigin]):
             advance(len(state.x) * share)
 
         start = time.perf_counter()
-        posterior = self._posterior(
+        posterior = self.posterior(y, origin, report, keep_samples=False)
+        bounds = posterior.bounds(self.alpha)
+        return Restoration(bounds, time.perf_counter() - start, posterior.nfe)
+
+    def posterior(
+        self,
+        y: Float[Tensor, " b *out"],
+        origin: AnyOrigin,
+        callback: Callable[[State], None],
+        keep_samples: bool,
+    ) -> Posterior:
+        """Draw the answers; arguments as those of `certes.restore`."""
+        return self._drawn(
             y,
             origin,
             samples=self.samples,
             steps=self.steps,
             seed=self.seed,
             sampler=self.sampler,
-            keep_samples=False,
+            keep_samples=keep_samples,
             alpha=self.alpha,
-            callback=report,
+            callback=callback,
         )
-        bounds = posterior.bounds(self.alpha)
-        return Restoration(bounds, time.perf_counter() - start, posterior.nfe)
 
     @abstractmethod
-    def _posterior(
-        self, y: Float[Tensor, " b *out"], origin: AnyOrigin, **settings: Any
-    ) -> Posterior:
+    def _drawn(self, y: Float[Tensor, " b *out"], origin: AnyOrigin, **settings: Any) -> Posterior:
         """Ask the model."""
 
     def settings(self) -> dict[str, Any]:
@@ -142,9 +150,7 @@ class MeasurementRestorer(SamplingRestorer[Prior, Measured]):
 
     colours: Colours
 
-    def _posterior(
-        self, y: Float[Tensor, " b *out"], origin: Measured, **settings: Any
-    ) -> Posterior:
+    def _drawn(self, y: Float[Tensor, " b *out"], origin: Measured, **settings: Any) -> Posterior:
         H, noise = origin.operator, origin.noise
         return restore(y, H, self.model, noise=noise, colours=self.colours, **settings)
 
@@ -171,7 +177,7 @@ class ConditionRestorer(SamplingRestorer[ConditionalModel, Given]):
 
     policy: str
 
-    def _posterior(self, y: Float[Tensor, " b *out"], origin: Given, **settings: Any) -> Posterior:
+    def _drawn(self, y: Float[Tensor, " b *out"], origin: Given, **settings: Any) -> Posterior:
         return restore_given(y, self.model, policy=self.policy, **settings)
 
     def provenance(self, origin: Given) -> Provenance:

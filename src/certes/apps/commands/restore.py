@@ -55,17 +55,17 @@ def restore(
     half of its pairs. It takes no --noise and no other option of a task, and sees pictures whole,
     best at the size that it was trained on.
     """
-    from certes.apps.jobs.restore import plan_restoration
+    from certes.apps.jobs.restore import RestoreJob
+    from certes.apps.plans import plan_restoration
 
-    job = plan_restoration(
+    plan = plan_restoration(
         options.Asked(task, factor, kernel, mask, quality=quality, noise=noise),
         options.SamplingOptions(
             model, samples, steps, alpha, seed, sampler, device, colours, policy
         ),
         calibration,
-        out,
     )
-    report = job.run(inputs, truth)
+    report = RestoreJob(plan, out).run(inputs, truth)
     if as_json:
         show_json(report)
     elif report["images"]:
