@@ -13,7 +13,7 @@ from certes.diffusion.parametrisation import Parametrisation
 from certes.diffusion.problems import GaussianProblem
 from certes.diffusion.schedules import EDM, VE, VP, Cosine, Schedule, SubVP, linear_betas
 from certes.errors import ModelError
-from certes.networks import NetworkDenoiser
+from certes.networks import NetworkDenoiser, UNet, UNetConfig
 from certes.networks.denoiser import conditioning, evaluate, inference_dtype
 
 CENTER, SCALE = 0.1, 0.2
@@ -29,7 +29,7 @@ class ExactNet(nn.Module):
 
     def __init__(self, problem: GaussianProblem, schedule: Schedule, prediction: str) -> None:
         super().__init__()
-        self.config = SimpleNamespace(in_channels=1, out_channels=2, multiple=1)
+        self.config = SimpleNamespace(in_channels=1, out_channels=2, multiple=1, dropout=0.0)
         self.conv_in = nn.Conv2d(1, 1, 1, dtype=torch.float64)
         self.schedule, self.prediction = schedule, prediction
         mean = (problem.mean - CENTER) / SCALE
@@ -188,3 +188,18 @@ def test_wrong_channels(make_denoiser: Callable[..., NetworkDenoiser]) -> None:
         make_denoiser()(torch.rand(1, 3, 8, 8), torch.tensor([0.1]))
     with pytest.raises(ModelError, match="out_channels = 3"):
         make_denoiser(out_channels=3)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_dropout_is_not_left_on(dropout: float) -> None:
+    """Without dropout training mode changes nothing, and is not refused."""
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    widths = {"block_out_channels": (8,), "norm_num_groups": 4}
+    config = UNetConfig(in_channels=1, out_channels=1, dropout=dropout, **blocks, **widths)
+    denoiser = NetworkDenoiser(UNet(config).train(), Cosine(), Parametrisation("x0"))
+    x, sigma = torch.rand(1, 1, 8, 8), torch.tensor([0.1])
+    if dropout:
+        with pytest.raises(ModelError, match=r"training mode, with dropout on; call net.eval\(\)"):
+            denoiser(x, sigma)
+        denoiser.net.eval()
+    assert torch.equal(denoiser(x, sigma).mean, denoiser(x, sigma).mean)

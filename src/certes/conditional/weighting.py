@@ -6,7 +6,7 @@ r"""The weighting matrix :math:`\Lambda(t)` of conditional score matching.
 Every positive diagonal :math:`\Lambda = \mathrm{diag}(\lambda_x I, \lambda_y I)` has the same
 minimiser. With :math:`\Lambda^{MLE} = \mathrm{diag}(g_x(t)^2 I, g_y(t)^2 I)` the loss bounds the
 joint negative log-likelihood (Batzolis et al. 2021, theorem 2; some printings have :math:`g_x` in
-the y block too, with which the bound is false wherever y diffuses faster than x).
+the y block too, with which the bound may fail where y diffuses faster than x).
 """
 
 from __future__ import annotations

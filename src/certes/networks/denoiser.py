@@ -217,7 +217,14 @@ CACHE_VALUES = 2**16
 
 
 def evaluate(net: UNet, x: Float[Tensor, "b c h w"], time: Float[Tensor, " b"]) -> Tensor:
-    """Run the network in its own dtype on pictures of any size (reflected up to a multiple)."""
+    """Run the network in its own dtype on pictures of any size (reflected up to a multiple).
+
+    Raises:
+        ModelError: if it has dropout and is in training mode: every call would be another network's
+            and an interval would be calibrated for none of them.
+    """
+    if net.training and net.config.dropout > 0:
+        raise ModelError("model: in training mode, with dropout on; call net.eval() first")
     height, width = x.shape[-2:]
     pad_h, pad_w = -height % net.config.multiple, -width % net.config.multiple
     if pad_h or pad_w:

@@ -69,7 +69,8 @@ def sample_jpeg(
         denoiser: the prior.
         levels: noise levels, descending to 0, image units; one network call for each step.
         noise: one stream for every row.
-        eta: share of fresh noise.
+        eta: share of fresh noise; as published, between 0 and 1 the step keeps less noise than
+            its level says (only 0 and 1 keep it all).
         eta_b: pull towards the measurement.
     """
     operator, y = measurement.operator, measurement.y
