@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/installed
 	$(BIN)/certes demo --out certes-demo
@@ -16,8 +16,12 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# Warnings are errors; "mkdocs 2" is a wish of the theme's makers to be heard, and no warning.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv certes-demo
+	rm -rf .venv certes-demo site
 
 # torch goes in first and by its exact pin, so that no other package's wish can choose the build.
 .venv/installed: pyproject.toml constraints.txt
@@ -30,6 +34,6 @@ clean:
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) -e .[dev]
+	$(PIP) -e .[dev,web,batch,docs]
 	$(PIP) --no-deps azula
 	@touch $@
