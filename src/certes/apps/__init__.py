@@ -6,6 +6,7 @@ commands, the words they print, and the order in which other rooms are called an
     cli.py          the program: its commands, and errors in one line
     commands/       one module per command: its options and help; imports nothing heavy
     jobs/           one module per command: what it does; imports torch
+    batch/          many pictures on many workers
     options.py      options that commands share
     console.py      tables, JSON, progress bars
     asking.py       what a user says of the pictures, and what a model knows of them itself
@@ -20,6 +21,7 @@ commands, the words they print, and the order in which other rooms are called an
     training_data.py  folders of training pictures
     truths.py       true pictures that a user names beside degraded ones
     outputs.py      files of a run, all of them or none
+    web/            the page of certes serve
 """
 
 from __future__ import annotations

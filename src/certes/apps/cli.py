@@ -5,13 +5,16 @@ Nothing here, nor in any command's module, imports torch: help must come at once
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from certes import __version__
+from certes.apps.commands.batch import batch
 from certes.apps.commands.calibrate import calibrate
 from certes.apps.commands.compress import compress
 from certes.apps.commands.decompress import decompress
@@ -25,6 +28,7 @@ from certes.apps.commands.models import models
 from certes.apps.commands.restore import restore
 from certes.apps.commands.sample import sample
 from certes.apps.commands.score import score
+from certes.apps.commands.serve import serve
 from certes.apps.commands.train import train
 from certes.apps.commands.tune import tune
 from certes.apps.commands.verify import verify
@@ -43,8 +47,26 @@ class OneLineErrors(TyperGroup):
         except CertesError as error:
             complain(str(error))
         except OSError as error:
-            complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            complain(_said_by_the_system(error))
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            complain(
+                "memory: there is not enough for this; give smaller pictures, fewer --samples, or "
+                "a machine that has more"
+            )
         raise typer.Exit(2)
+
+
+def _said_by_the_system(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's own, and torch's, which has a type of its own on GPUs alone."""
+    words = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in words or "can't allocate" in words
 
 
 app = typer.Typer(
@@ -87,6 +109,10 @@ app.command(
     "--out restored; certes restore drawing.png --model run/model --out restored"
 )(restore)
 app.command(
+    epilog="Examples: certes batch cells/ restored/ --task denoise --noise 0.05; certes batch "
+    "s3://bucket/cells s3://bucket/restored --task denoise --address auto"
+)(batch)
+app.command(
     epilog="Example: certes degrade sharp.png --task deblur --kernel gaussian:2 --noise 0.02 "
     "--out degraded"
 )(degrade)
@@ -122,6 +148,7 @@ app.command(epilog="Example: certes score samples --data pictures/ --fit tiles")
 app.command(
     epilog="Examples: certes verify --synthetic; certes verify denoise-0.05.json --data test/"
 )(verify)
+app.command(epilog="Example: certes serve --port 8000")(serve)
 app.add_typer(models, name="models")
 
 
@@ -130,7 +157,26 @@ def _say_warning(message: Warning | str, *_: Any) -> None:
     note("warning: " + " ".join(str(message).split()))
 
 
+def _say_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """What ended a thread beside the program, such as that which writes logs of training."""
+    _say_warning(f"{failed.exc_type.__name__}: {failed.exc_value}")
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """What is open is closed, and what is unfinished removed, on the way out."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
-    """Run the program; 0 on success, 2 when something was wrong with the input, 130 on Ctrl-C."""
+    """Run the program; 0 on success, 2 when something was wrong with the input, 130 on Ctrl-C.
+
+    Told to end (SIGTERM, or SIGHUP by a terminal that is closed), it cleans up as on Ctrl-C.
+    """
     warnings.showwarning = _say_warning
+    threading.excepthook = _say_of_thread
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Who started us may have said that it shall be ignored, as nohup does.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     app()

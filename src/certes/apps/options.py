@@ -284,6 +284,16 @@ Card = Annotated[
         help="Calibration card (certes calibrate makes one): gives the intervals a guarantee.",
     ),
 ]
+Truth = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth",
+        metavar="FILE|DIR",
+        show_default=False,
+        help="The true picture, or a folder with one of the same name for each input: adds PSNR "
+        "(dB) and coverage to the report.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 Device = Annotated[
     str | None,

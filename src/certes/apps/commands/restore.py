@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -28,16 +28,7 @@ def restore(
     policy: options.Policy = None,
     colours: options.Colours = None,
     calibration: options.Card = None,
-    truth: Annotated[
-        Path | None,
-        typer.Option(
-            "--truth",
-            metavar="FILE|DIR",
-            show_default=False,
-            help="The true picture, or a folder with one of the same name for each input: adds "
-            "PSNR (dB) and coverage to the report.",
-        ),
-    ] = None,
+    truth: options.Truth = None,
     seed: options.Seed = 0,
     device: options.Device = None,
     as_json: options.Json = False,

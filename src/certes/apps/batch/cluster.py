@@ -1,0 +1,84 @@
+"""A Ray of one's own, which ends with the program, or one that runs elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from certes.apps.console import note
+from certes.errors import InputError
+
+_STORE = 200 * 2**20  # bytes; what passes between processes is names and rows
+_TRIES = 3
+
+
+def import_ray() -> Any:
+    """Ray, quiet and without telling anybody.
+
+    Raises: InputError if it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ half speaks to stderr
+    try:
+        import ray
+        import ray.data  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        raise InputError("ray: not installed; pip install 'certes[batch]'") from error
+    return cast(Any, ray)
+
+
+@contextmanager
+def cluster(address: str | None, workers: int | None) -> Generator[Any, None, None]:
+    """Yield Ray, started here or found at an address.
+
+    Args:
+        address: of a cluster that runs, ``host:port`` or ``ray://host:port``, or ``auto``.
+        workers: processes that a Ray of one's own has room for; by default as many as CPUs.
+
+    Raises: InputError if it does not start, or cannot be reached.
+    """
+    ray = import_ray()
+    common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is None:
+        _start(ray, num_cpus=workers, **common)
+    else:
+        try:
+            ray.init(address=address, **common)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"address: {address}: no Ray answers there ({error})") from error
+    _hush(ray)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _start(ray: Any, **settings: Any) -> None:
+    """A Ray on this machine; where there is much else to do it misses its own deadline of 30 s."""
+    for tries_left in range(_TRIES - 1, -1, -1):
+        try:
+            ray.init(include_dashboard=False, object_store_memory=_STORE, **settings)
+            return
+        except Exception as error:  # it has no common kind of error for that
+            ray.shutdown()
+            if not tries_left:
+                reason = " ".join(str(error).split())
+                raise InputError(f"ray: does not start on this machine ({reason})") from error
+            note(f"Ray did not start in time, trying again ({tries_left} more)")
+
+
+def devices(ray: Any) -> tuple[int, int]:
+    """GPUs and CPUs of the cluster."""
+    found: dict[str, float] = ray.cluster_resources()
+    return int(found.get("GPU", 0)), int(found.get("CPU", 1))
+
+
+def _hush(ray: Any) -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
