@@ -15,9 +15,10 @@ from certes.conditional.presets import PRESETS
 from certes.conditional.recipe import Conditional
 from certes.data.patches import PatchDataset
 from certes.data.sheets import read_sheets
+from certes.data.tensors import write_tensors
 from certes.evaluation.features import FeatureNetwork, custom_features
 from certes.networks.conditional import ConditionalNetworkDenoiser
-from certes.networks.files import read_tensors, write_tensors
+from certes.networks.files import read_tensors
 from certes.training.loop import Run
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "fashion_mnist"

@@ -38,11 +38,12 @@ import certes
 from certes.conditional.tasks import Inpainting
 from certes.data.mosaic import mosaic
 from certes.data.pictures import Picture, write_picture
+from certes.data.tensors import write_tensors
 from certes.intervals.bounds import Bounds
 from certes.intervals.critical import CriticalValues
 from certes.intervals.families import family_named
 from certes.intervals.rules import certify
-from certes.networks.files import read_tensors, write_tensors
+from certes.networks.files import read_tensors
 
 TASKS = ("super-resolve", "inpaint")
 SAMPLES, STEPS, TIMED, SPLITS = 32, 20, 2, 200

@@ -27,6 +27,7 @@ from _report import HERE, Report
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from certes.data.files import PREFIX
 from certes.training.loop import CHECKPOINT
 from certes.training.presets import PRESETS
 
@@ -62,7 +63,7 @@ def finish(settings: Path, out: Path) -> None:
 
 
 def half_written(out: Path) -> bool:
-    return any(out.glob(f".{Path(CHECKPOINT).stem}-*"))
+    return any(out.glob(f"{PREFIX}*"))
 
 
 def kill(settings: Path, out: Path, seconds: float, writing: bool) -> bool:

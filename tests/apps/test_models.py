@@ -14,7 +14,7 @@ from certes.diffusion.rates import RateCurve
 from certes.diffusion.schedules import linear_betas
 from certes.networks import Model, NetworkDenoiser, UNet, UNetConfig, load
 from certes.networks.export import save_diffusers
-from certes.networks.model import save_model
+from certes.networks.model import bundled_models, save_model
 
 from .helpers import FEW, Certes
 
@@ -108,3 +108,25 @@ def test_measure_refuses(certes: Certes, foreign: Path, folder: Path, tmp_path: 
         answer = certes("models", "measure", foreign, "--data", data, "--out", out)
         assert answer.code == 2
         assert named in answer.err
+
+
+def test_bundled_models_are_listed_and_shown_with_all_that_is_known(certes: Certes) -> None:
+    listed = {model["name"]: model for model in certes("models", "list", "--json").json["models"]}
+    assert set(listed) == set(bundled_models())
+    assert all(model["summary"] and model["cards"] for model in listed.values())
+    lines = certes("models", "show", "nuclei").out.splitlines()
+    for heading in ("Scores", "What it expects to spend", "Size of the picture"):
+        assert heading in lines
+    shown = certes("models", "show", "nuclei", "--json").json
+    assert [card["name"] for card in shown["cards"]] == [
+        "deblur",
+        "denoise",
+        "inpaint",
+        "super-resolve",
+    ]
+    octaves = shown["rates"]["bits_per_value_each_octave"]
+    rates = load("nuclei").rates
+    assert rates is not None
+    assert sum(octaves.values()) == pytest.approx(
+        float(rates.rate(2**-7) - rates.rate(1)), abs=1e-3
+    )

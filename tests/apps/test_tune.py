@@ -108,6 +108,8 @@ def test_a_preset_starts_from_nothing_and_its_model_may_be_tuned(
         )
         assert narrow.code == 0, narrow.err
         assert narrow.json["method"] == loaded(out / "model").method == method
+        shown = certes("models", "show", out / "model", "--json").json
+        assert (shown["kind"], shown["method"], shown["steps"]) == ("bounds", method, 2)
     again = certes("tune", tmp_path / "run" / "model", "--data", NUCLEI, "--out", out)
     assert again.code == 2
     assert "give --resume to go on" in again.err

@@ -317,6 +317,8 @@ def test_sampled_patches_are_turned_alike() -> None:
         assert len({tuple(p[0].flatten().nonzero().flatten().tolist()) for p in batch}) == ways
         torch.testing.assert_close(batch / batch[:, :1].amax((2, 3), keepdim=True), batch)
         torch.testing.assert_close(batch, SampledBounds(corner, turns).batch(3, 200, 0))
+        part = SampledBounds(corner, turns).batch(3, 200, 0, slice(1, None, 2))
+        assert torch.equal(part, batch[1::2])
 
 
 def test_what_cannot_be(model: ConditionalModel, tmp_path: Path) -> None:

@@ -87,6 +87,23 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert not torch.equal(one.batch(3, 8, seed=7), one.batch(3, 8, seed=8))
 
 
+@pytest.mark.parametrize("busy", [0.0, 0.5])
+def test_shares_make_up_the_batch_and_are_all_that_is_cut(
+    busy: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, cut = PatchDataset(PICTURES, 16, busy=busy), list[int]()
+    whole, gather = data.batch(3, 12, seed=7), PatchDataset._pixels_at
+
+    def counted(self: PatchDataset, places: torch.Tensor) -> torch.Tensor:
+        cut.append(len(places))
+        return gather(self, places)
+
+    monkeypatch.setattr(PatchDataset, "_pixels_at", counted)
+    for i in range(3):
+        assert torch.equal(data.batch(3, 12, 7, slice(i, None, 3)), whole[i::3])
+    assert cut == [4 * data.candidates] * 3
+
+
 def test_busy_patches_show_more() -> None:
     pictures = load_folder(TRAIN)
     variance = [

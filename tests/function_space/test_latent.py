@@ -78,6 +78,7 @@ def test_codes_are_standardised() -> None:
     assert some.shape == (400, Z, 1, 1)
     torch.testing.assert_close(some, batches.batch(3, 400, 0))
     assert (some - batches.batch(4, 400, 0)).abs().max() > 0
+    assert torch.equal(batches.batch(3, 400, 0, slice(1, None, 2)), some[1::2])
     assert bool((some.mean((0, 2, 3)).abs() < 0.2).all())
     net = LatentNetwork(LatentShape(Z))
     prior = LatentRecipe(config(), batches, None).build()  # pyright: ignore

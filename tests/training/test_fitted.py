@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from certes.data.bundled import bundled_pictures
+from certes.data.tensors import write_tensors
 from certes.errors import CalibrationError, ModelError
-from certes.networks.files import write_tensors
 from certes.networks.model import bundled_models, folder_of
 from certes.training.fitted import FITTED, Fitted, check_unseen
 

@@ -178,10 +178,11 @@ def test_run_killed_again_and_again_is_the_unbroken_run(data: PatchDataset, tmp_
     moments = random.Random(3)
     for _ in range(2):
         kill_after(moments.random() / 4, settings, out)
-    (out / ".checkpoint-half.safetensors").write_bytes(b"half a file")
+    (out / ".certes-half").mkdir()
+    (out / ".certes-half" / "checkpoint.safetensors").write_bytes(b"half a file")
     resumed = Run(Unconditional(config), data, out, resume=True)
     assert 1 < resumed.step < config.steps
-    assert not list(out.glob(".checkpoint-*"))
+    assert not list(out.glob(".certes-*"))
     resumed.config = replace(config, checkpoint_every=100)
     resumed.train()
     whole = replace(config, checkpoint_every=100)

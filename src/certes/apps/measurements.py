@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -154,13 +155,26 @@ class MeasurementReader(Reader[Measured]):
         said = dict(file.operator)
         if said.pop("name", None) != TaskName.COMPRESSED_SENSING:
             raise InputError(f"{path}: measured by {file.operator.get('name')!r}, not by this task")
-        H = operators.CompressedSensing(tuple(said.pop("shape")), **said)
+        H = _mixing(path, said)
         level = file.noise if self.asked == AUTOMATIC else self.noise
         if level is None:
             raise InputError(f"{path}: the file does not say its noise; give --noise SIGMA")
         name = file.name.removesuffix(".measured")
         like = Picture(name, torch.zeros(H.in_shape), None, "uint8")
         return Source(like, H.observed(file.y[None]), Measured(H, level))
+
+
+def _mixing(path: Path, said: dict[str, Any]) -> operators.CompressedSensing:
+    """The operator that a measurement file tells of."""
+    try:
+        channels, height, width = said.pop("shape")
+        check_size(path, width, height)
+        return operators.CompressedSensing((channels, height, width), **said)
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: tells of no operator that this task has ({error}); certes degrade writes "
+            "such files"
+        ) from error
 
 
 def _quality(path: Path, luma: tuple[int, ...]) -> int:

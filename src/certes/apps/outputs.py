@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from certes.data.files import move, naming, scratch_folder
 from certes.data.pictures import find_pictures
 from certes.errors import InputError
 from certes.evaluation.report import Report, write_report
@@ -22,11 +21,9 @@ def all_or_nothing(out: Path) -> Generator[Path, None, None]:
 
     Raises: OSError when `out` cannot be written to.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".certes-", dir=out) as name:
-        yield Path(name)
-        for path in sorted(Path(name).iterdir()):
-            os.replace(path, out / path.name)
+    with naming(out, out), scratch_folder(out) as folder:
+        yield folder
+        move(sorted(folder.iterdir()), out)
 
 
 def save_report(out: Path, report: Report) -> dict[str, Any]:

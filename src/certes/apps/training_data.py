@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from certes.data.pictures import find_pictures
 from certes.data.sheets import read_sheets
 from certes.errors import InputError
 from certes.training.config import RunConfig
+from certes.training.processes import is_main
 
 _SPLIT = "train"
 
@@ -90,8 +92,14 @@ def _loader(fit: Fit, side: int) -> Callable[[Path, Advance], list[Stack]]:
 def _pictures(data: Path, load: Callable[[Path, Advance], list[Stack]]) -> list[Stack]:
     if (data / f"{_SPLIT}-labels.npy").is_file():
         return list(read_sheets(data, _SPLIT).pictures)
-    with progress("reading pictures", len(find_pictures([data]))) as advance:
+    with _watched("reading pictures", data) as advance:
         return load(data, advance)
+
+
+def _watched(what: str, data: Path) -> AbstractContextManager[Advance]:
+    """The progress of reading a folder, which one process shows for all."""
+    count = len(find_pictures([data]))
+    return progress(what, count) if is_main() else nullcontext(lambda pictures: None)
 
 
 def _read_pairs(side: int | None, data: Path, conditions: Path | None, labels: bool) -> list[Stack]:
@@ -100,7 +108,7 @@ def _read_pairs(side: int | None, data: Path, conditions: Path | None, labels: b
             "conditions: none given; this preset learns from labels: give --conditions DIR, with "
             "a picture that numbers the objects for each in --data, of the same name"
         )
-    with progress("reading pairs", len(find_pictures([data]))) as advance:
+    with _watched("reading pairs", data) as advance:
         if conditions is not None:
             return load_pairs(data, conditions, labels, advance)
         return load_side_by_side(data, side, advance)

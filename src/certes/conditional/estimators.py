@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.conditional.weighting import Velocity, Weighting, weighting_named
+from certes.data.fields import of_kinds
 from certes.diffusion.schedules import VE, Schedule, Still, schedule_from_config
 from certes.errors import InputError
 
@@ -181,18 +182,19 @@ def estimator_from_config(config: Mapping[str, Any]) -> Estimator:
     if missing:
         raise InputError(f"estimator: does not say {', '.join(missing)}")
     curriculum = config.get("curriculum")
-    return Estimator(
+    made = Estimator(
         schedule_from_config(config["x"]),
         schedule_from_config(config["y"]),
         weighting_named(config["weighting"]),
         None if curriculum is None else _curriculum(curriculum),
         config.get("y_share", 1.0),
     )
+    return of_kinds(made)
 
 
 def _curriculum(config: Mapping[str, Any]) -> Curriculum:
     try:
-        return Curriculum(**config)
+        return of_kinds(Curriculum(**config))
     except TypeError as error:
         raise InputError(
             f"curriculum: fields {sorted(config)}; give start, target, steps"

@@ -20,7 +20,15 @@ from certes.diffusion.denoiser import ConditionalDenoiser, JointlyDenoised
 from certes.errors import ModelError
 from certes.networks.conditional import ConditionalNetworkDenoiser, block_from_config
 from certes.networks.denoiser import inference_dtype
-from certes.networks.files import CONFIG, WEIGHTS, read_json, read_network, read_tensors
+from certes.networks.files import (
+    CONFIG,
+    WEIGHTS,
+    read_json,
+    read_network,
+    read_tensors,
+    understood,
+    whole_model,
+)
 from certes.networks.model import CARD, compute_device, digest, locate, save_network
 from certes.networks.unet import channels_last
 
@@ -84,7 +92,7 @@ def save_conditional(
     card: dict[str, Any],
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write a model folder; with a card it is whole.
+    """Write a model folder, whole or not at all.
 
     Args:
         folder: where; a model that is there is replaced.
@@ -94,8 +102,9 @@ def save_conditional(
         card: ``name`` and whatever else is known.
         dtype: of the stored weights.
     """
-    save_network(folder, denoiser.net, dtype)
-    write_json(folder / CARD, {**card, **_reading(denoiser, task, estimator)})
+    with whole_model(folder) as hidden:
+        save_network(hidden, denoiser.net, dtype)
+        write_json(hidden / CARD, {**card, **_reading(denoiser, task, estimator)})
 
 
 def load_conditional(
@@ -114,7 +123,13 @@ def load_conditional(
         ModelError: if there is no such model or device, or the model cannot be read.
     """
     place = compute_device(device)
-    folder, weights = locate(source)
+    with understood(source):
+        return _read(*locate(source), place, dtype or inference_dtype(place))
+
+
+def _read(
+    folder: Path, weights: Path | None, place: torch.device, dtype: torch.dtype
+) -> ConditionalModel:
     card = read_json(folder / CARD)
     missing = [key for key in _ASKED if key not in card]
     if missing or card["kind"] != KIND:
@@ -127,9 +142,9 @@ def load_conditional(
     )
     task, estimator = task_from_config(card["task"]), estimator_from_config(card["estimator"])
     mark = digest_of(denoiser, task, estimator)
-    channels_last(net.to(device=place, dtype=dtype or inference_dtype(place))).eval()
+    channels_last(net.to(device=place, dtype=dtype)).eval()
     return ConditionalModel(
-        card["name"], denoiser, task, estimator, denoiser.x.channels, card, mark
+        str(card["name"]), denoiser, task, estimator, denoiser.x.channels, card, mark
     )
 
 

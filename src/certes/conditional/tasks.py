@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from certes.data.fields import of_kinds
 from certes.errors import InputError
 from certes.restoration.operators import (
     Blur,
@@ -291,14 +292,14 @@ def task_from_config(config: Mapping[str, Any]) -> ConditionalTask:
     """The task that :meth:`ConditionalTask.to_config` described.
 
     Raises:
-        InputError: on an unknown kind, or fields that the kind does not have.
+        InputError: on an unknown kind, or fields that the kind does not have, or of other kinds.
     """
     fields = {name: value for name, value in config.items() if name != "kind"}
     task = TASKS.get(str(config.get("kind")))
     if task is None:
         raise InputError(f"task: kind {config.get('kind')!r}; give one of {', '.join(TASKS)}")
     try:
-        return task(**fields)
+        return of_kinds(task(**fields))
     except TypeError as error:
         raise InputError(f"task: fields {sorted(fields)} do not fit {task.kind!r}") from error
 

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors import torch as tensors
 from torch import Tensor
 
-from certes.data.files import atomic_path
+from certes.data.fields import of_kinds
+from certes.data.tensors import write_tensors
 from certes.errors import InputError
 
 SUFFIX = ".safetensors"
@@ -35,7 +35,7 @@ class MeasurementFile:
     """
 
     name: str
-    y: Float[Tensor, ...]
+    y: Float[Tensor, " *shape"]
     operator: dict[str, Any]
     noise: float | None
 
@@ -43,9 +43,7 @@ class MeasurementFile:
 def write_measurement(path: Path, measurement: MeasurementFile) -> None:
     """Write it, atomically; the name is that of the file."""
     said = {"operator": measurement.operator, "noise": measurement.noise}
-    header = {_KEY: json.dumps(said)}
-    with atomic_path(path) as temporary:
-        cast(Any, tensors).save_file({"y": measurement.y.contiguous()}, temporary, header)
+    write_tensors(path, {"y": measurement.y}, {_KEY: json.dumps(said)})
 
 
 def read_measurement(path: Path) -> MeasurementFile:
@@ -60,8 +58,19 @@ def read_measurement(path: Path) -> MeasurementFile:
             header: dict[str, str] = file.metadata() or {}
             said: dict[str, Any] = json.loads(header[_KEY])
             y: Tensor = file.get_tensor("y")
-            return MeasurementFile(path.stem, y, said["operator"], said["noise"])
-    except (SafetensorError, KeyError, ValueError, FileNotFoundError) as error:
+        return _checked(MeasurementFile(path.stem, y, said["operator"], said["noise"]))
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
         raise InputError(
-            f"{path}: not a measurement file ({error}); certes degrade writes them"
+            f"{path}: not a measurement file ({reason}); certes degrade writes them"
         ) from error
+
+
+def _checked(measurement: MeasurementFile) -> MeasurementFile:
+    """What was read, if it makes sense. Raises: TypeError or ValueError if it does not."""
+    of_kinds(measurement)
+    if not measurement.y.is_floating_point() or not bool(measurement.y.isfinite().all()):
+        raise ValueError(f"y holds {measurement.y.dtype} numbers, not all of them finite")
+    if measurement.noise is not None and measurement.noise < 0:
+        raise ValueError(f"noise is {measurement.noise}, not a standard deviation")
+    return measurement

@@ -17,6 +17,9 @@ from certes.errors import InputError
 
 _LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 
+EVERY = slice(None)
+"""The share of a process that trains alone: all of a batch."""
+
 SYMMETRIES = ("none", "flips", "square")
 
 
@@ -67,29 +70,40 @@ class PatchDataset:
             pixels = self._pixels[:, start : start + height * width]
             yield pixels.reshape(self.channels, int(height), int(width))
 
-    def batch(self, step: int, batch_size: int, seed: int) -> Float[Tensor, "b c s s"]:
+    def batch(
+        self, step: int, batch_size: int, seed: int, share: slice = EVERY
+    ) -> Float[Tensor, "b c s s"]:
         """Draw the patches of one training step, (B, C, S, S) in [0, 1].
 
         A pure function of (seed, step), so that training resumed at a step sees what it would have
-        seen without the interruption.
+        seen without the interruption. Of the whole batch only those in `share` are cut out.
         """
         rng = np.random.default_rng([seed, step])
-        drawn = self._draw(rng, batch_size * self.candidates)
-        patches = self._pixels[:, drawn].movedim(0, 1)
-        patches = patches.reshape(batch_size, self.candidates, self.channels, self.size, self.size)
+        places = self._draw(rng, batch_size * self.candidates)
+        unchosen = torch.as_tensor(rng.random(batch_size) >= self.busy)[share]
+        places = places.reshape(batch_size, self.candidates, -1)[share].flatten(0, 1)
+        patches = self._pixels[:, self._pixels_at(places)].movedim(0, 1)
+        patches = patches.reshape(-1, self.candidates, self.channels, self.size, self.size)
         chosen = patches.float().var(dim=(2, 3, 4)).argmax(dim=1)
-        chosen[torch.as_tensor(rng.random(batch_size) >= self.busy)] = 0
-        return patches[torch.arange(batch_size), chosen].float() / 255
+        chosen[unchosen] = 0
+        return patches[torch.arange(len(chosen)), chosen].float() / 255
 
-    def _draw(self, rng: np.random.Generator, count: int) -> Int64[Tensor, "n s_squared"]:
-        """Where in the flat buffer the pixels of `count` random patches lie."""
+    def _draw(self, rng: np.random.Generator, count: int) -> Int64[Tensor, "n 3"]:
+        """Random patches: where each starts in the flat buffer, how wide its picture is, and its
+        orientation.
+        """
         picture = torch.as_tensor(rng.integers(len(self), size=count))
         heights, widths = self._sizes[picture].unbind(1)
         top = torch.as_tensor(rng.integers(heights.numpy() - self.size + 1))
         left = torch.as_tensor(rng.integers(widths.numpy() - self.size + 1))
         turned = torch.as_tensor(rng.integers(self._orientations.shape[1], size=count))
-        rows, columns = self._orientations[:, turned]
         start = self._starts[picture] + top * widths + left
+        return torch.stack([start, widths, turned], dim=1)
+
+    def _pixels_at(self, places: Int64[Tensor, "n 3"]) -> Int64[Tensor, "n s_squared"]:
+        """Where in the flat buffer the pixels of patches lie."""
+        start, widths, turned = places.unbind(1)
+        rows, columns = self._orientations[:, turned]
         return start[:, None] + rows * widths[:, None] + columns
 
 

@@ -7,6 +7,8 @@ where that keeps every bit.
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,10 @@ _UNPACKED = {
     COMPRESSION.LZMA,
 }
 _PAGE_NAME = 285
+_WIDEST = 4  # bytes of a sample that can be used; wider ones are refused before they are unpacked
+_STDERR = 2
+_one_at_a_time = threading.Lock()
+_here = threading.local()  # pictures are read by several threads
 
 # How stored rows and columns turn upright, by orientation tag (TIFF 6.0, section 8).
 _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -60,10 +66,7 @@ def read(path: Path) -> Raster:
         check_size(path, page.imagewidth, page.imagelength)
         has_alpha = _check_layout(path, page)
         samples = _samples(path, page)
-    if samples.dtype.name not in FULL_SCALE:
-        raise InputError(
-            f"{path}: {samples.dtype.name} samples: convert to 8 or 16-bit unsigned or 32-bit float"
-        )
+        _check_samples(path, samples, has_alpha)
     return Raster(samples, has_alpha)
 
 
@@ -104,6 +107,8 @@ def _check_layout(path: Path, page: Any) -> bool:
     if colours is None or page.imagedepth > 1:
         kind = "a volume" if page.imagedepth > 1 else f"colour mode {page.photometric.name}"
         raise InputError(f"{path}: {kind}: convert the picture to RGB or grey")
+    if page.dtype is not None and page.dtype.itemsize > _WIDEST:
+        raise _sample_type(path, page.dtype.name)
     extra = page.samplesperpixel - colours
     if extra == 0:
         return False
@@ -114,6 +119,17 @@ def _check_layout(path: Path, page: Any) -> bool:
     raise InputError(
         f"{path}: {page.samplesperpixel} channels: save each channel as a grey picture of its own"
     )
+
+
+def _check_samples(path: Path, samples: NDArray[Any], has_alpha: bool) -> None:
+    if samples.dtype.name not in FULL_SCALE:
+        raise _sample_type(path, samples.dtype.name)
+    if samples.ndim != 3 or samples.shape[-1] not in (1 + has_alpha, 3 + has_alpha):
+        raise ValueError(f"its pixels are an array of shape {samples.shape}")
+
+
+def _sample_type(path: Path, name: str) -> InputError:
+    return InputError(f"{path}: {name} samples: convert to 8 or 16-bit unsigned or 32-bit float")
 
 
 def _samples(path: Path, page: Any) -> NDArray[Any]:
@@ -140,7 +156,8 @@ def _through_pillow(path: Path, page: Any) -> NDArray[Any]:
             f"{path}: {page.bitspersample}-bit colour with {page.compression.name} compression: "
             "save it without compression"
         )
-    with Image.open(path, formats=("TIFF",)) as image:
+    with _quiet(), Image.open(path, formats=("TIFF",)) as image:
+        check_size(path, *image.size)
         keep = image.mode not in {"P", "PA", "1"}
         samples = np.asarray(image if keep else image.convert("RGB" if image.mode != "1" else "L"))
     samples = samples.astype(samples.dtype.newbyteorder("="))
@@ -148,12 +165,30 @@ def _through_pillow(path: Path, page: Any) -> NDArray[Any]:
 
 
 @contextmanager
+def _quiet() -> Generator[None, None, None]:
+    """Let nothing through to the process's stderr, which libtiff writes to by itself.
+
+    What it has to say comes as an exception too, and would stand beside our one line.
+    """
+    with _one_at_a_time, Path(os.devnull).open("wb") as nothing:
+        try:
+            kept = os.dup(_STDERR)
+        except OSError:  # a program without stderr
+            yield
+            return
+        try:
+            os.dup2(nothing.fileno(), _STDERR)
+            yield
+        finally:
+            os.dup2(kept, _STDERR)
+            os.close(kept)
+
+
+@contextmanager
 def _open(path: Path) -> Generator[tifffile.TiffFile, None, None]:
     """Open with tifffile; whatever goes wrong inside the block is said in one line of ours."""
-    logger = logging.getLogger("tifffile")
+    _here.reading = True
     try:
-        # Its notes on odd tags would come before our one line, or alone where nothing is wrong.
-        logger.addFilter(_silence)
         with tifffile.TiffFile(path) as file:
             yield file
     except InputError:
@@ -164,8 +199,13 @@ def _open(path: Path) -> Generator[tifffile.TiffFile, None, None]:
             f"{path}: damaged or truncated TIFF ({error}): copy or export it again"
         ) from error
     finally:
-        logger.removeFilter(_silence)
+        _here.reading = False
 
 
-def _silence(record: logging.LogRecord) -> bool:
-    return False
+def _not_reading(record: logging.LogRecord) -> bool:
+    return not getattr(_here, "reading", False)
+
+
+# Their notes on odd tags would come before our one line, or alone where nothing is wrong.
+for _name in ("tifffile", "PIL.TiffImagePlugin"):
+    logging.getLogger(_name).addFilter(_not_reading)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from certes.data.fields import of_kinds
 from certes.errors import ModelError
 from certes.networks.config import UNetConfig
 
@@ -16,6 +17,9 @@ CODE_CELLS = 4
 
 PLACE_CHANNELS = 2
 """Of the grid: where the points around each node lay on average."""
+
+# Beyond these a file is damaged, or wants to fill the memory.
+_NODES, _REACH = 4096, 64
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,15 @@ class OperatorConfig:
             )
         if min(self.width, self.blocks, self.reach, self.spacing) <= 0:
             raise ModelError("config: width, blocks, reach and spacing must be positive")
+        if not unet.multiple <= self.domain / self.spacing <= _NODES:
+            raise ModelError(
+                f"config: domain {self.domain} at spacing {self.spacing}; give from "
+                f"{unet.multiple} to {_NODES} nodes a side"
+            )
+        if max(self.reach, self.blocks) > _REACH:
+            raise ModelError(
+                f"config: reach {self.reach}, blocks {self.blocks}; give at most {_REACH}"
+            )
         if self.latent < 0 or self.latent % CODE_CELLS**2:
             raise ModelError(f"latent: {self.latent}; give a multiple of {CODE_CELLS**2}, or 0")
         wanted = unet.out_channels + PLACE_CHANNELS + self.code_channels
@@ -96,8 +109,8 @@ class OperatorConfig:
         """
         known = {f.name for f in fields(cls)}
         try:
-            return cls(**{key: value for key, value in config.items() if key in known})
-        except TypeError as error:
+            return of_kinds(cls(**{key: value for key, value in config.items() if key in known}))
+        except (TypeError, ValueError) as error:
             raise ModelError(f"config: describes no operator network ({error})") from error
 
     def to_dict(self) -> dict[str, Any]:

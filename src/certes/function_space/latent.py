@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from certes.data.files import write_json
+from certes.data.tensors import write_tensors
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised, Denoiser
 from certes.diffusion.noise import NoiseSource, stream_seeds
@@ -29,7 +30,7 @@ from certes.diffusion.parametrisation import Parametrisation
 from certes.diffusion.schedules import Schedule, schedule_from_config
 from certes.diffusion.solvers.sampling import ReverseChain, draw_samples
 from certes.errors import ModelError
-from certes.networks.files import filled, read_json, read_tensors, write_tensors
+from certes.networks.files import filled, read_json, read_tensors
 from certes.networks.unet import TimeEmbedding, timestep_embedding
 
 LATENT, LATENT_CONFIG = "latent.safetensors", "latent.json"

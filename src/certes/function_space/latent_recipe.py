@@ -1,4 +1,7 @@
-"""How codes are learned: the training loop of pictures, handed codes as pictures of one pixel."""
+"""How codes are learned: the training loop of pictures, handed codes as pictures of one pixel.
+
+It is the second stage of a model of functions, when the first has been trained.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from certes.data.mosaic import mosaic
+from certes.data.patches import EVERY
 from certes.data.pictures import Picture, write_picture
 from certes.diffusion.schedules import Schedule, schedule_from_config
 from certes.errors import InputError
@@ -19,8 +23,10 @@ from certes.function_space.denoiser import FunctionDenoiser
 from certes.function_space.latent import LatentNetwork, LatentPrior, LatentShape
 from certes.function_space.recipe import CoordinateMatching
 from certes.function_space.sampling import sample_functions
+from certes.function_space.training_config import FunctionConfig
 from certes.training.batches import Batches
 from certes.training.config import RunConfig
+from certes.training.loop import Run
 from certes.training.noising import NoisyBatch
 from certes.training.recipe import Recipe
 from certes.training.times import Drawn
@@ -31,6 +37,10 @@ _torch = cast(Any, torch)
 _CHUNK = 64
 _LEAST = 1e-6
 _COLUMNS, _SHOWN = 4, 8
+
+CODED_PATCHES, CODE_STEPS = 1024, 3000
+"""From how many patches the codes of a model of functions are learned, each in eight orientations,
+and in how many steps at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +75,14 @@ class LatentConfig(RunConfig):
         return self.shape().latent
 
 
+def second_stage(config: FunctionConfig) -> LatentConfig | None:
+    """The run on codes that follows a run; ``None`` where functions have no codes."""
+    latent, steps = config.operator().latent, min(config.steps, CODE_STEPS)
+    if not latent:
+        return None
+    return LatentConfig(network={"latent": latent}, steps=steps, sample_every=steps)
+
+
 class CodeBatches:
     """Standardised codes of training pictures.
 
@@ -81,10 +99,10 @@ class CodeBatches:
         self.mean, self.deviation = codes.mean(0), codes.std(0).clamp(min=_LEAST)
         self._codes = (codes - self.mean) / self.deviation
 
-    def batch(self, step: int, batch_size: int, seed: int) -> Codes:
-        """The codes of one step: a pure function of (seed, step)."""
+    def batch(self, step: int, batch_size: int, seed: int, share: slice = EVERY) -> Codes:
+        """The codes of one step: a pure function of (seed, step); only those of the share."""
         drawn = np.random.default_rng([seed, step]).integers(len(self._codes), size=batch_size)
-        return self._codes[torch.as_tensor(drawn)][..., None, None]
+        return self._codes[torch.as_tensor(drawn[share])][..., None, None]
 
 
 def codes_of(
@@ -179,3 +197,25 @@ class LatentRecipe(Recipe[LatentPrior]):
 
 def _column(values: Float[Tensor, " b"], like: Tensor) -> Float[Tensor, "b 1 1 1"]:
     return values.to(like)[:, None, None, None]
+
+
+def learn_codes(
+    config: LatentConfig, functions: FunctionDenoiser, data: Batches, out: Path, resume: bool
+) -> LatentPrior:
+    """The second stage of a model of functions: a model of the codes of training patches.
+
+    Every process reads the codes, which takes seconds, and all learn them together.
+
+    Args:
+        config: what is trained.
+        functions: the trained network; its weights are rounded to those that are stored.
+        data: the training patches.
+        out: folder of the run on codes.
+        resume: go on from the folder's checkpoint.
+
+    Raises:
+        ModelError: if the folder holds another run.
+    """
+    functions.net.to(torch.bfloat16).float()
+    codes = CodeBatches(codes_of(functions, data, CODED_PATCHES))
+    return Run(LatentRecipe(config, codes, functions), codes, out, resume).train()

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.data.files import write_json
+from certes.data.tensors import write_tensors
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised
 from certes.errors import InputError, ModelError
@@ -27,7 +28,16 @@ from certes.function_space.denoiser import FunctionDenoiser
 from certes.function_space.reading import reading_from_config
 from certes.function_space.unmollify import SpectralFilter, Unmollifier, filter_from_tensors
 from certes.networks.denoiser import inference_dtype
-from certes.networks.files import CONFIG, WEIGHTS, filled, read_json, read_tensors, write_tensors
+from certes.networks.files import (
+    CONFIG,
+    WEIGHTS,
+    check_numbers,
+    filled,
+    read_json,
+    read_tensors,
+    understood,
+    whole_model,
+)
 from certes.networks.model import (
     CARD,
     RESIDUALS,
@@ -145,7 +155,7 @@ def save_function_model(
     card: dict[str, Any],
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write a model folder. The card goes first and comes last: with one, a folder is whole.
+    """Write a model folder, whole or not at all.
 
     Args:
         folder: where; a model that is there is replaced.
@@ -153,16 +163,16 @@ def save_function_model(
         card: ``name`` and whatever else is known.
         dtype: of the stored weights.
     """
-    (folder / CARD).unlink(missing_ok=True)
-    write_json(folder / CONFIG, {"_class_name": "OperatorNetwork", **denoiser.net.config.to_dict()})
+    network = {"_class_name": "OperatorNetwork", **denoiser.net.config.to_dict()}
     state = denoiser.net.state_dict()
-    write_tensors(folder / WEIGHTS, {name: value.to(dtype) for name, value in state.items()})
-    for file, tensors in ((RESIDUALS, _residuals(denoiser)), (FILTER, _filter(denoiser.unmollify))):
-        if tensors:
-            write_tensors(folder / file, tensors)
-        else:
-            (folder / file).unlink(missing_ok=True)
-    write_json(folder / CARD, {**card, **reading_of(denoiser), "channels": denoiser.channels})
+    measured = {RESIDUALS: _residuals(denoiser), FILTER: _filter(denoiser.unmollify)}
+    with whole_model(folder, *measured) as hidden:
+        write_json(hidden / CONFIG, network)
+        write_tensors(hidden / WEIGHTS, {name: value.to(dtype) for name, value in state.items()})
+        for file, tensors in measured.items():
+            if tensors:
+                write_tensors(hidden / file, tensors)
+        write_json(hidden / CARD, {**card, **reading_of(denoiser), "channels": denoiser.channels})
 
 
 def load_function_model(
@@ -185,12 +195,20 @@ def load_function_model(
     """
     place = compute_device(device)
     named, finer = _with_fineness(source)
-    folder, weights = locate(named)
+    with understood(named):
+        model = _read(*locate(named))
+    channels_last(model.net.to(place).eval())
+    model.net.operator.unet.to(dtype or inference_dtype(place))
+    return model.at(1 / finer)
+
+
+def _read(folder: Path, weights: Path | None) -> FunctionModel:
     card = read_json(folder / CARD)
     missing = [key for key in _ASKED if key not in card]
     if missing or card["kind"] != KIND:
         found = f"does not say {', '.join(missing)}" if missing else f"kind {card['kind']!r}"
         raise ModelError(f"model {folder}: {CARD} {found}; a {KIND!r} model is wanted here")
+    check_numbers(card, "inflation")
     path = weights or folder / WEIGHTS
     denoiser = FunctionDenoiser(
         _read_network(read_json(folder / CONFIG), path),
@@ -199,10 +217,7 @@ def load_function_model(
         spectrum=read_residuals(folder / RESIDUALS),
         inflation=card["inflation"],
     )
-    mark = digest_of(denoiser)
-    channels_last(denoiser.net.to(place).eval())
-    denoiser.net.operator.unet.to(dtype or inference_dtype(place))
-    return FunctionModel(card["name"], denoiser, card, mark).at(1 / finer)
+    return FunctionModel(str(card["name"]), denoiser, card, digest_of(denoiser))
 
 
 def digest_of(denoiser: FunctionDenoiser) -> str:

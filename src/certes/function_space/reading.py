@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from certes.data.fields import of_kinds
 from certes.diffusion.schedules import Schedule, schedule_from_config
 from certes.errors import ModelError
 from certes.function_space.coordinates import Lattice
@@ -56,6 +57,8 @@ class Reading:
             raise ModelError(
                 f"prediction: {self.prediction!r}; give one of {', '.join(get_args(Prediction))}"
             )
+        if not self.scale > 0:
+            raise ModelError(f"scale: {self.scale}; give a positive number")
 
     def level(self, t: Scalars) -> Scalars:
         r""":math:`\rho` of a time, float64."""
@@ -152,15 +155,18 @@ def reading_from_config(config: dict[str, Any]) -> Reading:
     """The reading that :meth:`Reading.to_config` described.
 
     Raises:
-        ModelError: for keys that are missing.
+        ModelError: for keys that are missing, or values that are none.
     """
     try:
-        return Reading(
+        made = Reading(
             schedule_from_config(config["schedule"]),
             Mollifier(config["mollifier_width"]),
             config["prediction"],
             config["center"],
             config["scale"],
         )
+        return of_kinds(made)
     except KeyError as error:
         raise ModelError(f"reading: {error} is missing") from error
+    except TypeError as error:
+        raise ModelError(f"reading: {error}") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from certes.data.files import write_json
+from certes.data.files import read_json, write_json
 from certes.errors import CalibrationError, CertesError
 from certes.intervals.bounds import Bounds, Provenance
 from certes.intervals.families import FAMILIES
@@ -189,9 +188,12 @@ def read_card(path: str | Path, of: Callable[[Any], Card], what: str, again: str
     Raises: CalibrationError when there is none or it is damaged, naming the file and why.
     """
     try:
-        return of(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, CertesError) as error:
-        reason = str(error).splitlines()[0]
+        return of(read_json(path))
+    except (
+        *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+        CertesError,
+    ) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CalibrationError(
             f"{path}: not a readable {what} ({reason}); make it again with {again}"
         ) from error

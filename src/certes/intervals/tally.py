@@ -21,11 +21,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 from safetensors import SafetensorError, safe_open
-from safetensors import numpy as tensors
 from torch import Tensor
 
-from certes.data.files import atomic_path
 from certes.data.fingerprints import sketch
+from certes.data.tensors import write_tensors
 from certes.errors import CalibrationError, CertesError, InputError
 from certes.intervals.bounds import Bounds, Provenance, check_counted, check_groups, check_truth
 from certes.intervals.cards import Calibration, check_raw
@@ -224,8 +223,7 @@ class Tally:
             "sketches": [image.sketch for image in self._images],
             "features": [image.features for image in self._images],
         }
-        with atomic_path(path) as temporary:
-            cast(Any, tensors).save_file(content, temporary, {"tally": json.dumps(header)})
+        write_tensors(path, content, {"tally": json.dumps(header)})
 
     @classmethod
     def load(cls, path: str | Path) -> Tally:
@@ -238,8 +236,11 @@ class Tally:
                 said: dict[str, str] = file.metadata() or {}
                 arrays = {str(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls._of_file(json.loads(said["tally"]), arrays)
-        except (OSError, ValueError, TypeError, KeyError, SafetensorError, CertesError) as error:
-            reason = str(error).splitlines()[0]
+        except (
+            *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+            *(RecursionError, SafetensorError, CertesError),
+        ) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CalibrationError(
                 f"{path}: not a readable tally ({reason}); make it again"
             ) from error

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from certes.data.fields import of_kinds
 from certes.diffusion.denoiser import ConditionalDenoiser, Denoised, JointlyDenoised
 from certes.errors import ModelError
 from certes.networks.denoiser import evaluate
@@ -40,11 +41,20 @@ class Block:
         channels: how many.
         center: image value that the network sees as 0.
         scale: image units for one network unit.
+
+    Raises:
+        ModelError: unless there are channels, and the scale is positive.
     """
 
     channels: int
     center: float = 0.5
     scale: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.channels > 0 and self.scale > 0):
+            raise ModelError(
+                f"block: channels, scale = {self.channels}, {self.scale}; give positive numbers"
+            )
 
     def normalised(self, x0: Picture) -> Picture:
         """Image units to network units."""
@@ -82,13 +92,13 @@ def block_from_config(config: Mapping[str, Any]) -> Block:
     """The block that :meth:`Block.to_config` described.
 
     Raises:
-        ModelError: for keys that a block does not have.
+        ModelError: for keys that a block does not have, or values that are none.
     """
     try:
-        return Block(**config)
+        return of_kinds(Block(**config))
     except TypeError as error:
         raise ModelError(
-            f"block: keys {sorted(config)}; give channels, center and scale"
+            f"block: {dict(config)} ({error}); give channels, center and scale"
         ) from error
 
 

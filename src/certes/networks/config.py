@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from certes.data.fields import of_kinds
 from certes.errors import ModelError
 
 DOWN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
@@ -16,6 +17,7 @@ _UNDERSTOOD: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
     "center_input_sample": (False,),
     "class_embed_type": (None,),
+    "downsample_padding": (1, 0),
     "downsample_type": ("conv", "resnet"),
     "mid_block_scale_factor": (1,),
     "mid_block_type": ("UNetMidBlock2D",),
@@ -26,6 +28,17 @@ _UNDERSTOOD: dict[str, tuple[Any, ...]] = {
 }
 # Keys that diffusers does not know; written only where they say something.
 OWN = ("noise_levels", "stem", "time_proj_dim")
+
+# What no U-Net has come near to; beyond it a file is damaged, or wants to fill the memory.
+_MOST = {
+    "levels": 16,
+    "layers_per_block": 32,
+    "stem": 64,
+    "noise_levels": 16,
+    "norm_num_groups": 2**16,
+    **dict.fromkeys(("in_channels", "out_channels", "block_out_channels"), 2**16),
+    **dict.fromkeys(("time_embedding_dim", "time_proj_dim"), 2**16),
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,16 @@ class UNetConfig:
                 f"config: {len(self.down_block_types)} down and {len(self.up_block_types)} up "
                 f"blocks for {levels} block_out_channels; all three must be equally long"
             )
+        _check_sizes({**asdict(self), "levels": levels})
+        if not (0 < self.norm_eps < 1 and 0 <= self.dropout < 1):
+            raise ModelError(
+                f"config: norm_eps = {self.norm_eps}, dropout = {self.dropout}; expected shares"
+            )
+        if 2 * self.freq_shift >= self.sinusoids:
+            raise ModelError(
+                f"config: freq_shift = {self.freq_shift} of {self.sinusoids} sinusoids; expected "
+                "less than half as many"
+            )
         unknown = {*self.down_block_types} - {*DOWN_BLOCKS} | {*self.up_block_types} - {*UP_BLOCKS}
         if unknown:
             raise ModelError(f"config: block types {sorted(unknown)} are not supported")
@@ -111,13 +134,20 @@ class UNetConfig:
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> UNetConfig:
-        """From a ``config.json``; keys that do not change the network are ignored."""
+        """From a ``config.json``; keys that do not change the network are ignored.
+
+        Raises:
+            ModelError: for values of other kinds than its own, too.
+        """
         _check_understood(config)
         known = {f.name for f in fields(cls)}
         values = {key: _frozen(value) for key, value in config.items() if key in known}
         if isinstance(values.get("sample_size"), tuple):
             values["sample_size"] = min(values["sample_size"])
-        return cls(**values)
+        try:
+            return of_kinds(cls(**values))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"config: makes no network ({error})") from error
 
     def to_dict(self) -> dict[str, Any]:
         """For a ``config.json``: what :meth:`from_dict` and diffusers understand."""
@@ -136,6 +166,13 @@ def _check_understood(config: Mapping[str, Any]) -> None:
             raise ModelError(
                 f"config: {key} = {config[key]!r} is not supported; expected {values[0]!r}"
             )
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    for key, most in _MOST.items():
+        sizes = config[key] if isinstance(config[key], tuple) else (config[key],)
+        if not all(size is None or 1 <= size <= most for size in sizes):
+            raise ModelError(f"config: {key} = {config[key]!r}; expected numbers from 1 to {most}")
 
 
 def _frozen(value: Any) -> Any:

@@ -6,12 +6,13 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from certes.data.files import write_json
+from certes.data.files import move, naming, scratch_folder, write_json
+from certes.data.tensors import write_tensors
 from certes.diffusion.schedules import DiscreteBetas
 from certes.errors import InputError, ModelError
 from certes.networks.config import OWN, UNetConfig
 from certes.networks.denoiser import NetworkDenoiser
-from certes.networks.files import CONFIG, WEIGHTS, write_tensors
+from certes.networks.files import CONFIG, WEIGHTS
 from certes.networks.foreign import PREDICTIONS, SCHEDULER, read_schedule
 from certes.networks.model import Model
 
@@ -39,10 +40,13 @@ def save_diffusers(model: Model, folder: Path) -> None:
     network, scheduler = unet_config(denoiser.net.config), scheduler_config(denoiser, model.card)
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"out: {folder} is not empty; give a new folder")
-    write_json(folder / "unet" / CONFIG, network)
-    write_tensors(folder / "unet" / WEIGHTS, denoiser.net.state_dict())
-    write_json(folder / "scheduler" / SCHEDULER, scheduler)
-    write_json(folder / "model_index.json", _INDEX)
+    with naming(folder, folder.parent), scratch_folder(folder.parent) as hidden:
+        whole = hidden / folder.name
+        write_json(whole / "unet" / CONFIG, network)
+        write_tensors(whole / "unet" / WEIGHTS, denoiser.net.state_dict())
+        write_json(whole / "scheduler" / SCHEDULER, scheduler)
+        write_json(whole / "model_index.json", _INDEX)
+        move([whole], folder.parent)
 
 
 def unet_config(config: UNetConfig) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +13,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from certes.data.files import atomic_path
-from certes.errors import ModelError
+from certes.data import files
+from certes.data.files import move, naming, scratch_folder
+from certes.errors import CertesError, ModelError
 from certes.networks.config import UNetConfig
 from certes.networks.unet import Network, UNet
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+CARD = "certes.json"
 
 _safetensors = cast(Any, safetensors.torch)  # its path types are partly unknown
 _DAMAGE = (
@@ -32,6 +34,27 @@ _DAMAGE = (
 )
 
 
+@contextmanager
+def understood(source: str | Path) -> Generator[None, None, None]:
+    """Whatever its files make go wrong inside the block is said in one line.
+
+    They are JSON and numbers by anybody: values of any kind may be where others should, and the
+    code that is built from them promises no set of exceptions. The cause stays chained.
+
+    Raises:
+        ModelError: naming the model and the reason.
+    """
+    try:
+        yield
+    except (CertesError, OSError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"model {source}: its files cannot be understood ({reason}); copy or train it again"
+        ) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model folder.
 
@@ -39,14 +62,33 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: if it is missing or no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path)
     except FileNotFoundError as error:
         raise ModelError(f"model {path.parent}: {path.name} is missing") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ModelError(f"model {path.parent}: {path.name} is not JSON ({error})") from error
     if not isinstance(content, dict):
         raise ModelError(f"model {path.parent}: {path.name} holds no JSON object")
     return cast(dict[str, Any], content)
+
+
+def check_numbers(card: Mapping[str, Any], *positive: str, anywhere: tuple[str, ...] = ()) -> None:
+    """Refuse a card whose numbers are none.
+
+    Args:
+        card: the content of ``certes.json``.
+        positive: keys of numbers above 0.
+        anywhere: keys of finite numbers.
+
+    Raises:
+        ModelError: naming the first that is something else.
+    """
+    for key in (*positive, *anywhere):
+        value = card[key]
+        number = type(value) in (int, float) and abs(value) < 1e12
+        if not number or (key in positive and value <= 0):
+            wanted = "a positive number" if key in positive else "a number"
+            raise ModelError(f"model: its card says {key} = {value!r}, where {wanted} is wanted")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -59,14 +101,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"model {path.parent}: {path.name} is missing")
     try:
         if path.suffix == ".safetensors":
-            return _safetensors.load_file(path)
+            # Mapped instead of read, each tensor would leave 64 bytes behind in this process, and
+            # a file that another one shortens meanwhile would end it.
+            return _finite(path, _safetensors.load_file(path, backend="pread"))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"model: {path} is damaged or holds no weights ({reason})") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         raise ModelError(f"model: {path} holds no weights by name")
-    return cast(dict[str, Tensor], content)
+    return _finite(path, cast(dict[str, Tensor], content))
+
+
+def _finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ModelError(
+                f"model: {path} is damaged ({name} holds values that are NaN or infinite); copy or "
+                "train it again"
+            )
+    return tensors
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -82,13 +136,25 @@ def read_header(path: Path) -> dict[str, str]:
         raise ModelError(f"{path}: damaged ({error}); remove it to start again") from error
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None
-) -> None:
-    """Write a safetensors file, with words in its header, atomically."""
-    with atomic_path(path) as temporary:
-        content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        _safetensors.save_file(content, temporary, metadata=dict(header) if header else None)
+@contextmanager
+def whole_model(folder: Path, *optional: str) -> Generator[Path, None, None]:
+    """Yield a hidden folder for the files of a model; at the end they replace those in `folder`.
+
+    The card goes first and comes last: with one, a folder is whole. A disk that fills up leaves the
+    model that was there.
+
+    Args:
+        folder: of the model.
+        optional: files that are removed from it unless they are written.
+    """
+    with naming(folder, folder), scratch_folder(folder) as hidden:
+        yield hidden
+        files = {path.name: path for path in sorted(hidden.iterdir())}
+        card = files.pop(CARD)
+        for name in (CARD, *optional):
+            if name not in files:
+                (folder / name).unlink(missing_ok=True)
+        move([*files.values(), card], folder)
 
 
 def read_network(config: Mapping[str, Any], weights: Path, state: Mapping[str, Tensor]) -> UNet:

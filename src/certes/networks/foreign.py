@@ -24,6 +24,7 @@ LEGACY = {
     ".proj_attn.": ".to_out.0.",
 }
 PREDICTIONS = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}
+_MOST_STEPS = 10**5
 # Settings of a scheduler that belong to sampling with it, not to the network; kept for its users.
 SAMPLING = (
     "variance_type",
@@ -86,9 +87,13 @@ def read_schedule(config: dict[str, Any]) -> DiscreteBetas:
     """
     if config.get("rescale_betas_zero_snr"):
         raise ModelError("model: rescale_betas_zero_snr of its scheduler is not supported")
+    steps = int(config.get("num_train_timesteps", 1000))
+    if not 1 <= steps <= _MOST_STEPS:
+        raise ModelError(
+            f"model: num_train_timesteps {steps} of its scheduler; expected 1 to {_MOST_STEPS}"
+        )
     if config.get("trained_betas"):
         return DiscreteBetas(tuple(config["trained_betas"]))
-    steps = int(config.get("num_train_timesteps", 1000))
     first, last = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
     match config.get("beta_schedule", "linear"):
         case "linear":

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certes.data.files import write_json
+from certes.data.tensors import write_tensors
 from certes.diffusion.covariance import Covariance
 from certes.diffusion.denoiser import Denoised
 from certes.diffusion.parametrisation import Parametrisation
@@ -31,19 +32,22 @@ from certes.networks.adm import read_adm
 from certes.networks.classes import check_label
 from certes.networks.denoiser import NetworkDenoiser, inference_dtype
 from certes.networks.files import (
+    CARD,
     CONFIG,
     WEIGHTS,
+    check_numbers,
     read_json,
     read_network,
     read_tensors,
-    write_tensors,
+    understood,
+    whole_model,
 )
 from certes.networks.foreign import read_diffusers
 from certes.networks.prior import Prior
 from certes.networks.unet import UNet, channels_last
 
 BUNDLED = Path(__file__).parent.parent / "models"
-CARD, RESIDUALS, RATES = "certes.json", "residuals.safetensors", "rates.json"
+RESIDUALS, RATES = "residuals.safetensors", "rates.json"
 KIND = "unconditional"
 # What models of other kinds do, where they do not answer conditions.
 _KNOW = {"function_space": "know functions, not pixels"}
@@ -130,10 +134,11 @@ def load(
         ModelError: if there is no such model or device, or the model cannot be read.
     """
     place = compute_device(device)
-    denoiser, card = _read(*_with_label(source, label))
-    digest = digest_of(denoiser)
+    with understood(source):
+        denoiser, card = _read(*_with_label(source, label))
+        digest = digest_of(denoiser)
     channels_last(denoiser.net.to(device=place, dtype=dtype or inference_dtype(place))).eval()
-    return Model(card["name"], denoiser, card, digest)
+    return Model(str(card["name"]), denoiser, card, digest)
 
 
 def _read(source: str | Path, label: int | None) -> tuple[NetworkDenoiser, dict[str, Any]]:
@@ -176,14 +181,13 @@ def bundled_models() -> list[str]:
 
 
 def save_network(folder: Path, net: UNet, dtype: torch.dtype) -> None:
-    """Write a network as diffusers would; what is there already is no model until it has a card.
+    """Write a network as diffusers would.
 
     Args:
         folder: where.
         net: the network.
         dtype: of the stored weights (bfloat16 halves the file and is what it computes in).
     """
-    (folder / CARD).unlink(missing_ok=True)
     write_json(folder / CONFIG, {"_class_name": "UNet2DModel", **net.config.to_dict()})
     state = net.state_dict()
     write_tensors(folder / WEIGHTS, {name: value.to(dtype) for name, value in state.items()})
@@ -192,7 +196,7 @@ def save_network(folder: Path, net: UNet, dtype: torch.dtype) -> None:
 def save_model(
     folder: Path, denoiser: NetworkDenoiser, card: dict[str, Any], dtype: torch.dtype
 ) -> None:
-    """Write a model folder. The card goes first and comes last: with one, a folder is whole.
+    """Write a model folder, whole or not at all.
 
     Args:
         folder: where; a model that is there is replaced.
@@ -200,17 +204,14 @@ def save_model(
         card: ``name`` and whatever else is known (data, licence, scores); the process is added.
         dtype: of the stored weights.
     """
-    save_network(folder, denoiser.net, dtype)
-    if denoiser.spectrum is None:
-        (folder / RESIDUALS).unlink(missing_ok=True)
-    else:
-        spectrum = {"levels": denoiser.spectrum.levels, "spectra": denoiser.spectrum.spectra}
-        write_tensors(folder / RESIDUALS, spectrum)
-    if denoiser.rates is None:
-        (folder / RATES).unlink(missing_ok=True)
-    else:
-        write_json(folder / RATES, denoiser.rates.to_dict())
-    write_json(folder / CARD, {**card, **reading(denoiser), "channels": denoiser.channels})
+    with whole_model(folder, RESIDUALS, RATES) as hidden:
+        save_network(hidden, denoiser.net, dtype)
+        if denoiser.spectrum is not None:
+            spectrum = {"levels": denoiser.spectrum.levels, "spectra": denoiser.spectrum.spectra}
+            write_tensors(hidden / RESIDUALS, spectrum)
+        if denoiser.rates is not None:
+            write_json(hidden / RATES, denoiser.rates.to_dict())
+        write_json(hidden / CARD, {**card, **reading(denoiser), "channels": denoiser.channels})
 
 
 def reading(denoiser: NetworkDenoiser) -> dict[str, Any]:
@@ -297,7 +298,7 @@ def locate(source: str | Path) -> tuple[Path, Path | None]:
 
 def _read_certes(folder: Path, weights: Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     card = read_json(folder / CARD)
-    kind = card.get("kind", KIND)
+    kind = str(card.get("kind", KIND))
     if kind != KIND:
         knows = _KNOW.get(kind, "answer nothing but conditions of their own")
         raise ModelError(
@@ -307,6 +308,7 @@ def _read_certes(folder: Path, weights: Path) -> tuple[NetworkDenoiser, dict[str
     missing = [key for key in _ASKED if key not in card]
     if missing:
         raise ModelError(f"model {folder}: {CARD} does not say {', '.join(missing)}")
+    check_numbers(card, "scale", "inflation", anywhere=("center",))
     denoiser = NetworkDenoiser(
         read_network(read_json(folder / CONFIG), weights, read_tensors(weights)),
         schedule_from_config(card["schedule"]),

@@ -55,7 +55,8 @@ class GroupNorm(nn.GroupNorm):
             return F.group_norm(input.float(), self.num_groups, weight, bias, self.eps).bfloat16()
         if input.requires_grad or not many or len(input) == 1:
             return super().forward(input)
-        return torch.cat([super(GroupNorm, self).forward(row) for row in input.split(1)])
+        one_by_one = (super(GroupNorm, self).forward(input[i : i + 1]) for i in range(len(input)))
+        return torch.cat(list(one_by_one))
 
 
 class TimeEmbedding(nn.Module):

@@ -10,6 +10,8 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
+from certes.data.patches import EVERY
+
 # Cutting patches releases the interpreter's lock; four cores fill about 10000 patches a second.
 _WORKERS = 4
 _AHEAD = 8
@@ -18,8 +20,17 @@ _AHEAD = 8
 class Batches(Protocol):
     """Training patches."""
 
-    def batch(self, step: int, batch_size: int, seed: int) -> Float[Tensor, "b c s s"]:
-        """The patches of one step, in [0, 1]: a pure function of (seed, step)."""
+    def batch(
+        self, step: int, batch_size: int, seed: int, share: slice = EVERY
+    ) -> Float[Tensor, "b c s s"]:
+        """The patches of one step, in [0, 1]: a pure function of (seed, step).
+
+        Args:
+            step: number of the step.
+            batch_size: patches of the whole batch.
+            seed: of the run.
+            share: which of them are wanted; no others are made.
+        """
         ...
 
 

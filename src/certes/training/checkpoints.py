@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from certes.data.tensors import write_tensors
 from certes.errors import ModelError
-from certes.networks.files import write_tensors
 from certes.training.averaging import WeightAverage
 
 # What a run may change when it goes on: nothing that its steps depend on.

@@ -18,8 +18,9 @@ from jaxtyping import Real
 from torch import Tensor
 
 from certes.data.fingerprints import Album
+from certes.data.tensors import write_tensors
 from certes.errors import CalibrationError, ModelError
-from certes.networks.files import read_tensors, write_tensors
+from certes.networks.files import read_tensors
 
 FITTED = "fitted.safetensors"
 _PARTS = ("trained", "selected")

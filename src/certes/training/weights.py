@@ -6,7 +6,8 @@ on.
 
 * ``uniform``: 1 (Ho et al. 2020, eq. 14).
 * ``picture``: :math:`\bar v(x_t)^{-1/2}`, from the size of its error that the network predicts for
-  the whole picture; without it dark pictures, whose errors are small, are hardly learned.
+  the whole picture, relative to the mean over the whole batch, over all processes; without it dark
+  pictures, whose errors are small, are hardly learned.
 * ``level``: :math:`1 / E[\text{error} | t]`, the optimum of the learned uncertainty of Karras et
   al. (2024, arXiv:2312.02696, eq. 21-22); here from running means instead of a network.
 * ``min-snr``: :math:`\min(SNR, 5)` on the error of :math:`x_0` (Hang et al. 2023,
@@ -23,6 +24,7 @@ from certes.errors import InputError
 from certes.networks.denoiser import NetworkDenoiser
 from certes.training.config import WeightsName
 from certes.training.levels import LevelMoments
+from certes.training.processes import mean_of_all
 
 Scalars = Float[Tensor, " b"]
 
@@ -62,7 +64,7 @@ class Weights:
         """
         if self.how == "picture" and error_variance is not None:
             weight = error_variance.detach().mean(dim=(1, 2, 3)).rsqrt()
-            return weight / weight.mean()
+            return weight / mean_of_all(weight.mean())
         if self.moments is not None:
             return 1 / self._expected(self.moments, t)
         return min_snr(self.denoiser, t) if self.how == "min-snr" else 1.0

@@ -35,47 +35,36 @@ def list_models(as_json: options.Json = False) -> None:
     elif not found:
         say("No model comes with this copy of certes; certes train makes one.")
     else:
-        columns = ("model", "kind", "channels", "trained on", "licence", "cards")
-        show_table(columns, [_row(model) for model in found])
+        columns = ("model", "kind", "trained on", "licence", "channels", "cards")
+        show_table(columns, [_row(model) for model in found], words=4)
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     kind = model["kind"] if model["summary"] is None else f"{model['kind']}: {model['summary']}"
-    known = (str(model[key]) for key in ("channels", "training_data", "licence"))
+    known = (str(model[key]) for key in ("training_data", "licence", "channels"))
     return (model["name"], kind, *known, str(len(model["cards"])))
 
 
 @models.command("show", epilog="Example: certes models show nuclei")
 def show_model(name: Source, as_json: options.Json = False) -> None:
-    """Show what is known of a model: training, hash, and its calibration cards."""
+    """Show what is known of a model.
+
+    Training, hash, scores, the expected divergence of its steps, how much its answers depend on the
+    resolution or the size of pictures, and its calibration cards.
+    """
     from certes.apps.jobs.models import describe
+    from certes.apps.model_page import SECTIONS, sections
 
     description = describe(name)
     if as_json:
         show_json(description)
         return
     for key, value in description.items():
-        if key not in ("cards", "certificate"):
+        if key not in SECTIONS:
             say(f"{key}: {_short(value)}")
-    for line in _certified(description.get("certificate")):
-        say(line)
-    for card in description["cards"]:
-        say(f"card {card['name']}: {card['operator']}, noise {card['noise']}")
-        say(f"    {card['guarantee']}")
-
-
-def _certified(certificate: dict[str, Any] | None) -> list[str]:
-    """The discretisation certificate of a model of functions, in words."""
-    if certificate is None:
-        return []
-    errors = certificate["operator_error"].items()
-    distances = certificate["spectral_distance_db"].items()
-    return [
-        "certificate: what pictures R times as fine as the training pictures change",
-        *(f"    R = {r}: answers differ by {error:.2%}" for r, error in errors),
-        *(f"    R = {r}: spectra of samples differ by {db:.2g} dB" for r, db in distances),
-        f"    aliased energy of blurred noise: {certificate['aliased_energy']:.2g} along an axis",
-    ]
+    for section in sections(description):
+        say(f"\n{section.title}\n{section.said}")
+        show_table(section.columns, section.rows, section.words)
 
 
 def _short(value: object) -> str:

@@ -81,10 +81,18 @@ def train(
     step; their card says how much their answers depend on the resolution.
 
     A run that was stopped goes on with --resume as if it had never been.
+
+    Several GPUs, or several processes of a CPU, share every batch when they are started together:
+    torchrun --nproc_per_node 4 -m certes train ... (GPUs also by accelerate launch -m certes train
+    ...). Each holds all pictures in memory. The result is that of one, up to rounding and dropout,
+    and either goes on with --resume from what the other has left; several machines need an --out
+    that all can see.
     """
     from certes.apps.jobs.train import train_model
 
     result = train_model(preset, data, conditions, out, resume, name, licence)
+    if result is None:
+        return
     if as_json:
         show_json(result)
     else:

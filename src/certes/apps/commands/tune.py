@@ -111,7 +111,8 @@ def tune(
 
     The result, in OUT/model, is given conditions: certes restore, calibrate, evaluate and verify
     take it as they take conditional models, and are hundreds of times faster than with samples.
-    Its bounds are raw; certes calibrate, on other pictures, gives them their guarantee.
+    Its bounds are raw; certes calibrate, on other pictures, gives them their guarantee. On several
+    GPUs or machines it is started as certes train is.
     """
     from certes.apps.jobs.tune import TuneOptions, tune_model
 
@@ -133,6 +134,8 @@ def tune(
         name,
         licence,
     )
+    if result is None:
+        return
     if as_json:
         show_json(result)
     else:

@@ -9,21 +9,24 @@ import torch
 from torch import nn
 
 from certes import __version__
-from certes.apps.asking import is_conditional
 from certes.apps.cards import shipped_cards
 from certes.apps.console import progress
+from certes.apps.model_page import index, page
 from certes.conditional.model import KIND, load_conditional
+from certes.conditional.one_pass.model import load_one_pass
 from certes.data.patches import PatchDataset, load_folder
 from certes.data.pictures import find_pictures
 from certes.diffusion.rates import RateCurve
 from certes.errors import InputError
 from certes.function_space import model as function_space
+from certes.networks import one_pass
 from certes.networks.conditional import ConditionalNetworkDenoiser
 from certes.networks.export import save_diffusers
 from certes.networks.files import read_json
 from certes.networks.model import (
     BUNDLED,
     CARD,
+    RATES,
     bundled_models,
     digest_of,
     folder_of,
@@ -34,10 +37,13 @@ from certes.networks.model import (
 from certes.training.fitted import Fitted
 from certes.training.publish import publish
 
+README = "README.md"
 # Side of the patches for a fully convolutional network that does not say its own.
 _SIDE = 64
 # Noise levels at which rates are told, image units.
 _TOLD = (0.3, 0.1, 0.03, 0.01)
+# Upper ends of octaves of noise: the steps of a chain within one share its divergence evenly.
+_OCTAVES = tuple(2.0**-i for i in range(7))
 
 
 def list_bundled() -> list[dict[str, Any]]:
@@ -53,12 +59,21 @@ def describe(source: str) -> dict[str, Any]:
 
     Raises: ModelError if there is no such model, or it cannot be read.
     """
-    if kind_of(source) == function_space.KIND:
-        known, card = _functions(source)
-    else:
-        known, card = _conditional(source) if is_conditional(source) else _unconditional(source)
+    known, card = _KINDS.get(kind_of(source), _unconditional)(source)
     more = {key: value for key, value in card.items() if key not in known}
     return {**known, **more, "cards": _cards(source)}
+
+
+def pages() -> dict[str, str]:
+    """The documentation's pages of the bundled models by name, with their index, Markdown.
+
+    Raises: ModelError or CalibrationError for a damaged installation.
+    """
+    models = {
+        name: page(describe(name), (BUNDLED / name / README).read_text(encoding="utf-8"))
+        for name in bundled_models()
+    }
+    return {"index": index(list_bundled()), **models}
 
 
 def export(source: str, out: Path) -> dict[str, Any]:
@@ -137,6 +152,20 @@ def _conditional(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return known, model.card
 
 
+def _bounds(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of a model that answers with bounds, and its card."""
+    model = load_one_pass(source, "cpu")
+    known = {
+        "name": model.name,
+        "hash": model.hash,
+        "kind": one_pass.KIND,
+        "summary": f"{model.method}: bounds in one network call, {model.task.kind}",
+        "channels": model.channels,
+        "parameters": _parameters(model.network.net),
+    }
+    return known, model.card
+
+
 def _functions(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is known of a model of functions, and its card, with the discretisation certificate."""
     model = function_space.load_function_model(source, "cpu")
@@ -148,8 +177,22 @@ def _functions(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "pitch": model.pitch,
         **function_space.reading_of(model.denoiser),
         "latent": model.net.config.latent,
+        "rates": _function_rates(source) if model.pitch == 1 else None,
     }
     return known, model.card
+
+
+def _function_rates(source: str) -> dict[str, Any] | None:
+    """What was measured at the pitch of the training pictures."""
+    path = folder_of(source) / RATES
+    return _summary(RateCurve.from_dict(read_json(path))) if path.is_file() else None
+
+
+_KINDS = {
+    KIND: _conditional,
+    one_pass.KIND: _bounds,
+    function_space.KIND: _functions,
+}
 
 
 def _parameters(net: nn.Module) -> int:
@@ -161,13 +204,21 @@ def _summary(rates: RateCurve) -> dict[str, Any]:
     bits = {str(level): round(float(rates.rate(level)), 4) for level in _TOLD}
     levels = rates.levels
     lossless = float((rates.rate(levels) + rates.tail_at(levels)).min())
-    return {"bits_per_value": bits, "lossless_bits_per_value": round(lossless, 4)}
+    return {
+        "bits_per_value": bits,
+        "bits_per_value_each_octave": {
+            str(high / 2): round(float(rates.rate(high / 2) - rates.rate(high)), 4)
+            for high in _OCTAVES
+        },
+        "lossless_bits_per_value": round(lossless, 4),
+    }
 
 
 def _brief(name: str) -> dict[str, Any]:
     card = read_json(BUNDLED / name / CARD)
     known = {key: card.get(key, "unknown") for key in ("channels", "training_data", "licence")}
-    kind = {"kind": card.get("kind", "unknown"), "summary": card.get("summary")}
+    summary = card.get("summary") or card.get("description")
+    kind = {"kind": card.get("kind", "unknown"), "summary": summary}
     return {"name": name, **kind, **known, "cards": _cards(name)}
 
 
@@ -177,6 +228,9 @@ def _cards(source: str) -> list[dict[str, Any]]:
             "name": name,
             "operator": None if card.provenance is None else card.provenance.operator,
             "noise": None if card.provenance is None else card.provenance.noise,
+            "rule": card.rule,
+            "pictures": card.images,
+            "lambda": card.size,
             "alpha": card.alpha,
             "delta": card.delta,
             "guarantee": card.guarantee,

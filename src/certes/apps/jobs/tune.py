@@ -8,7 +8,7 @@ from typing import Any
 
 from certes.apps.asking import is_conditional
 from certes.apps.console import progress
-from certes.apps.jobs.train import trained, training_card
+from certes.apps.jobs.train import training_card
 from certes.apps.training_data import check_folders, read_task_patches
 from certes.conditional.model import load_conditional
 from certes.conditional.one_pass.levels import best_level
@@ -30,6 +30,8 @@ from certes.networks import model as unconditional
 from certes.networks.heads import Sampled
 from certes.training.batches import Batches
 from certes.training.fitted import Fitted
+from certes.training.loop import Run
+from certes.training.processes import is_main, join, main_first, united
 
 _SIDE = 64
 _LEARNING: dict[str, Any] = {"steps": 1500, "batch": 16, "learning_rate": 3e-4, "warmup": 50}
@@ -74,24 +76,31 @@ def tune_model(
     resume: bool,
     name: str | None,
     licence: str,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Learn, and save the model folder.
+
+    Returns what became of it; ``None`` on a process that is not the one to say.
 
     Raises: InputError for options that make no sense together or unfit pictures, ModelError for a
         model that cannot be had, or a folder that holds another run.
     """
-    check_folders(data=data, conditions=conditions)
-    recipe, patches = _start(options, data, conditions)
-    fitted = Fitted.to(patches.pictures()) | _known_before(options.start)
-    learned: Batches = patches
-    if options.sampled is not None:
-        learned = _sampled(options, patches, out)
+    with united():
+        join()
+        check_folders(data=data, conditions=conditions)
+        recipe, patches = _start(options, data, conditions)
+        learned: Batches = patches
+        if options.sampled is not None:
+            with main_first():
+                learned = _sampled(options, patches, out)
+        network = Run(recipe, learned, out, resume).train()
+        main = is_main()
+    if not main:
+        return None
     called = name or f"{Path(options.start).name}-bounds"
     card = training_card(called, data, len(patches), licence, recipe.config)
-    network = trained(recipe, learned, out, resume)
-    if network is not None:
-        fitted.save(out / "model")
-        save_one_pass(out / "model", network, recipe, card)
+    fitted = Fitted.to(patches.pictures()) | _known_before(options.start)
+    fitted.save(out / "model")
+    save_one_pass(out / "model", network, recipe, card)
     return {**card, "method": recipe.config.method, "folder": str(out / "model")}
 
 

@@ -17,7 +17,16 @@ from certes.data.files import write_json
 from certes.errors import InputError, ModelError
 from certes.intervals.bounds import Bounds, Provenance
 from certes.networks.conditional import block_from_config
-from certes.networks.files import CONFIG, WEIGHTS, read_json, read_network, read_tensors
+from certes.networks.files import (
+    CONFIG,
+    WEIGHTS,
+    check_numbers,
+    read_json,
+    read_network,
+    read_tensors,
+    understood,
+    whole_model,
+)
 from certes.networks.heads import head_named
 from certes.networks.model import CARD, compute_device, digest, locate, save_network
 from certes.networks.one_pass import KIND, OnePassNetwork, front_from_config
@@ -104,8 +113,9 @@ def save_one_pass(
         recipe: how it was trained.
         card: ``name`` and whatever else is known.
     """
-    save_network(folder, network.net, torch.float32)
-    write_json(folder / CARD, {**card, **_reading(network, recipe.task, recipe.config.method)})
+    with whole_model(folder) as hidden:
+        save_network(hidden, network.net, torch.float32)
+        write_json(hidden / CARD, {**card, **_reading(network, recipe.task, recipe.config.method)})
 
 
 def one_pass_model(network: OnePassNetwork, recipe: OnePass, name: str) -> OnePassModel:
@@ -121,7 +131,11 @@ def load_one_pass(source: str | Path, device: str | torch.device | None = None) 
         ModelError: if there is no such model or device, or the model cannot be read.
     """
     place = compute_device(device)
-    folder, _ = locate(source)
+    with understood(source):
+        return _read(locate(source)[0], place)
+
+
+def _read(folder: Path, place: torch.device) -> OnePassModel:
     card = read_json(folder / CARD)
     if card.get("kind") != KIND:
         raise ModelError(f"model {folder}: kind {card.get('kind')!r}; a {KIND!r} one is wanted")
@@ -132,10 +146,11 @@ def load_one_pass(source: str | Path, device: str | torch.device | None = None) 
     net = read_network(read_json(folder / CONFIG), weights, read_tensors(weights))
     front = front_from_config(card["front"])
     channels_last(net.to(place)).eval()
+    check_numbers(card, "alpha")
     head = head_named(card["head"], card["alpha"], block_from_config(card["front"]["x"]))
     network, task = OnePassNetwork(net, front, head), task_from_config(card["task"])
     mark = _digest(network, task, card["method"])
-    return OnePassModel(card["name"], network, task, card["method"], card, mark)
+    return OnePassModel(str(card["name"]), network, task, card["method"], card, mark)
 
 
 def _reading(network: OnePassNetwork, task: ConditionalTask, method: str) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from certes.conditional.model import ConditionalModel
 from certes.conditional.restore import restore_given
-from certes.data.patches import PatchDataset
+from certes.data.patches import EVERY, PatchDataset
+from certes.data.tensors import write_tensors
 from certes.errors import ModelError
-from certes.networks.files import read_header, read_tensors, write_tensors
+from certes.networks.files import read_header, read_tensors
 
 _PART = 16  # patches sampled together
 
@@ -37,8 +38,10 @@ class SampledBounds:
         """Number of patches."""
         return len(self.stacks)
 
-    def batch(self, step: int, batch_size: int, seed: int) -> Float[Tensor, "b c s s"]:
-        """The patches of one step: a pure function of (seed, step)."""
+    def batch(
+        self, step: int, batch_size: int, seed: int, share: slice = EVERY
+    ) -> Float[Tensor, "b c s s"]:
+        """The patches of one step: a pure function of (seed, step); only those of the share."""
         rng = np.random.default_rng([seed, step])
         rows = rng.integers(len(self), size=batch_size)
         quarters = rng.integers(4 if self.turns else 1, size=batch_size)
@@ -46,7 +49,9 @@ class SampledBounds:
         return torch.stack(
             [
                 _turned(self.stacks[row], int(quarter), bool(mirror))
-                for row, quarter, mirror in zip(rows, quarters, mirrored, strict=True)
+                for row, quarter, mirror in zip(
+                    rows[share], quarters[share], mirrored[share], strict=True
+                )
             ]
         )
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from certes.data.fields import of_kinds
 from certes.diffusion.schedules.base import Schedule, Time
 from certes.diffusion.schedules.cosine import Cosine
 from certes.diffusion.schedules.discrete import DiscreteBetas, linear_betas
@@ -53,7 +54,7 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule that :meth:`Schedule.to_config` described.
 
     Raises:
-        InputError: on an unknown kind, or fields that the kind does not have.
+        InputError: on an unknown kind, or fields that the kind does not have, or of other kinds.
     """
     fields = {name: value for name, value in config.items() if name != "kind"}
     kind = _KINDS.get(str(config.get("kind")))
@@ -65,6 +66,6 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
         parts: Sequence[Mapping[str, Any]] = fields["schedules"]
         fields["schedules"] = tuple(schedule_from_config(part) for part in parts)
     try:
-        return kind(**fields)
+        return of_kinds(kind(**fields))
     except TypeError as error:
         raise InputError(f"schedule: fields {sorted(fields)} do not fit {kind.kind!r}") from error
