@@ -8,10 +8,10 @@ length and size, or by somebody who knows the format and keeps its checksums rig
 (`tests/reliability/mutations.py`). All go through the program in one process, with models that cost
 nothing; some of them once more as real command lines.
 
-So that a run takes an hour and not a day, pictures beyond 512 x 512 are refused here as those beyond
-8192 x 8192 are otherwise, and one in twenty panels is drawn. Memory is what the process holds after
-the allocator gave back what it can (`malloc_trim`); the first thousand files fill caches and do not
-count.
+So that a run takes an hour and not a day, pictures beyond 512 x 512 are refused here as those
+beyond 8192 x 8192 are otherwise, and one in twenty panels is drawn. Memory is what the process
+holds after the allocator gave back what it can (`malloc_trim`); the first thousand files fill
+caches and do not count.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class Run:
         self.codes[case.target.name, outcome.code] += 1
         if outcome.defect is not None:
             self.defects.append(f"{case.target.name}, {case.name}: {outcome.defect}")
+            print(self.defects[-1], file=sys.stderr, flush=True)
 
     def count(self, code: int) -> int:
         return sum(n for (_, answered), n in self.codes.items() if answered == code)
@@ -193,8 +194,6 @@ def main() -> None:
     for target in targets:
         counts = {code: run.codes[target.name, code] for code in (0, 2, None)}
         print(f"{target.name}: {counts[0]} read, {counts[2]} refused, {counts[None]} neither")
-    for defect in run.defects:
-        print(defect)
     report.claim(
         f"{asked.files} spoiled files in {len(targets)} places where the program reads one, in one "
         f"process ({run.count(0)} read to the end, {run.count(2)} refused): exit codes other than "

@@ -243,6 +243,6 @@ def test_one_level_is_initialised_as_ever() -> None:
 
 
 def test_a_damaged_block_is_named() -> None:
-    with pytest.raises(ModelError, match=r"keys \['channels', 'colour'\]"):
+    with pytest.raises(ModelError, match=r"block: \{'channels': 1, 'colour': 2\}"):
         block_from_config({"channels": 1, "colour": 2})
     assert block_from_config(Block(2, 0.3, 0.4).to_config()) == Block(2, 0.3, 0.4)

@@ -163,7 +163,7 @@ class ExactNet(nn.Module):
 
     def __init__(self, prediction: str, outputs: int) -> None:
         super().__init__()
-        self.config = SimpleNamespace(in_channels=1, out_channels=outputs, multiple=1)
+        self.config = SimpleNamespace(in_channels=1, out_channels=outputs, multiple=1, dropout=0.0)
         self.conv_in = nn.Conv2d(1, 1, 1, dtype=torch.float64)
         self.prediction = prediction
         mean = (PROBLEM.mean - CENTER) / SCALE

@@ -19,7 +19,10 @@ from certes.apps.batch.manifest import DONE, FAILED, NAME, WORK, Manifest, Row
 from certes.apps.batch.places import Place, fetched
 from certes.apps.batch.worker import Worker, together
 from certes.apps.options import Asked, SamplingOptions, TaskName
+from certes.apps.plans import plan_restoration
 from certes.errors import InputError
+from certes.intervals.bounds import Bounds
+from certes.intervals.calibration import calibrate
 
 from ..helpers import names
 
@@ -127,18 +130,20 @@ def job(model: Path, tmp_path: Path) -> Job:
     return Job(asked, sampling, None, None, str(tmp_path / "out"))
 
 
-def test_equal_marks_mean_equal_settings(job: Job, tmp_path: Path) -> None:
-    card = tmp_path / "card.json"
-    card.write_text("one")
+def test_equal_marks_mean_equal_settings(job: Job, model: Path, tmp_path: Path) -> None:
+    plan = plan_restoration(job.asked, job.sampling, None)
     others = [
         replace(job, sampling=replace(job.sampling, steps=3)),
         replace(job, asked=replace(job.asked, noise="0.2")),
-        replace(job, card=card),
     ]
-    marks = {job.mark(), *(other.mark() for other in others)}
-    card.write_text("two")
-    assert len(marks | {others[2].mark()}) == 5
-    assert replace(job, out="elsewhere").mark() == job.mark()
+    marks = {job.mark(plan), *(other.mark(plan) for other in others)}
+    pixel = torch.full((3, 1, 1, 1), 0.5)
+    for size in (0.2, 0.3):  # cards that give different intervals
+        raw = Bounds(pixel - size, pixel, pixel + size)
+        card = calibrate(raw, pixel + 0.1, alpha=0.5, delta=0.5)
+        marks.add(job.mark(replace(plan, card=card)))
+    assert len(marks) == 5
+    assert replace(job, out="elsewhere").mark(plan) == job.mark(plan)
 
 
 def test_together_are_those_of_one_size_but_never_two_alike(folder: Path, job: Job) -> None:

@@ -8,7 +8,7 @@ attempts.py   which pictures were in hand when a worker died
 manifest.py   one row for each picture, kept through kills
 cluster.py    a Ray of one's own, or one that runs elsewhere
 engine.py     hands pictures to workers and rows back
-measuring.py  true pictures counted by many workers, for one calibration card
+calibrating.py  true pictures counted by many workers, for one calibration card
 """
 
 from __future__ import annotations

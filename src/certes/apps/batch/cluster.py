@@ -60,7 +60,8 @@ def _start(ray: Any, **settings: Any) -> None:
     """A Ray on this machine; where there is much else to do it misses its own deadline of 30 s."""
     for tries_left in range(_TRIES - 1, -1, -1):
         try:
-            ray.init(include_dashboard=False, object_store_memory=_STORE, **settings)
+            # Not one that RAY_ADDRESS names: that is for who says --address auto.
+            ray.init("local", include_dashboard=False, object_store_memory=_STORE, **settings)
             return
         except Exception as error:  # it has no common kind of error for that
             ray.shutdown()

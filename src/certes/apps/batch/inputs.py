@@ -35,12 +35,12 @@ def pictures_at(uri: str) -> list[Entry]:
     """
     place = Place(uri)
     files, root = place.files, place.root
-    if any(sign in root for sign in "*?["):
-        found = files.glob(root, detail=True)
-    elif files.isdir(root):
+    if files.isdir(root):  # first: a folder may be named like a glob
         found = {entry["name"]: entry for entry in files.ls(root, detail=True)}
     elif files.exists(root):
         found = {root: files.info(root)}
+    elif any(sign in root for sign in "*?["):
+        found = files.glob(root, detail=True)
     else:
         raise InputError(f"{uri}: no such folder or picture")
     wanted = {*SUFFIXES, SUFFIX}

@@ -10,6 +10,7 @@ from typing import Any
 
 from certes import __version__
 from certes.apps.options import Asked, SamplingOptions
+from certes.apps.plans import Plan
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,18 @@ class Job:
     truth: Path | None
     out: str
 
-    def mark(self) -> str:
-        """Of all that results depend on: equal marks, equal results."""
+    def mark(self, plan: Plan[Any]) -> str:
+        """Of all that results depend on: equal marks, equal results.
+
+        Args:
+            plan: made of this job; the model and the card are those that it found at their paths.
+        """
+        kernel = self.asked.kernel
         told: dict[str, Any] = {
             "version": __version__,
-            "files": [_digest(path) for path in (self.card, self.asked.mask)],
+            "model_hash": plan.restorer.model.hash,
+            "card": None if plan.card is None else plan.card.card(),
+            "files": [_digest(self.asked.mask), _digest(None if kernel is None else Path(kernel))],
             **asdict(self.asked),
             **asdict(self.sampling),
         }

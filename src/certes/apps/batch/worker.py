@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from certes.apps.batch.attempts import MOST, Attempts
 from certes.apps.batch.inputs import Entry
@@ -21,6 +23,15 @@ from certes.apps.truths import find_truths, fitting
 from certes.errors import CertesError
 from certes.evaluation.metrics import psnr
 from certes.intervals.bounds import Bounds
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picture as it was read, and what it will be compared with."""
+
+    entry: Entry
+    source: Source[Any]
+    truth: Float[Tensor, "c h w"] | None
 
 
 class Worker:
@@ -39,7 +50,7 @@ class Worker:
         self.truths = find_truths(job.truth, 2)
         self.place = Place(job.out)
         self.attempts = Attempts(self.place, run)
-        self.mark = job.mark()
+        self.mark = job.mark(self.plan)
         # Of one operator and one noise level, whatever the picture: several may share a call.
         self.alike = self.plan.reader.nominal() is not None
 
@@ -68,35 +79,37 @@ class Worker:
         return rows
 
     def _restored(self, entries: Sequence[Entry]) -> Iterator[tuple[str, Row]]:
-        read: list[tuple[Entry, Source[Any]]] = []
+        read: list[_Read] = []
         for entry in entries:
             try:
                 with fetched(entry.uri) as path:
-                    read.append((entry, self.plan.reader(path)))
+                    source = self.plan.reader(path)
+                picture = self.truths(entry.name)
+                truth = None if picture is None else fitting(picture, source)
+                read.append(_Read(entry, source, truth))
             except Exception as error:
                 yield entry.name, self._failed(entry, _said(entry, error))
-        for group in together([source for _, source in read], self.alike):
+        for group in together([one.source for one in read], self.alike):
             for entry, row in self._group([read[i] for i in group]):
                 yield entry.name, row
 
-    def _group(self, group: Sequence[tuple[Entry, Source[Any]]]) -> list[tuple[Entry, Row]]:
+    def _group(self, group: Sequence[_Read]) -> list[tuple[Entry, Row]]:
         """Restore pictures in one call; one that spoils it for the others is found alone."""
         try:
-            y = torch.cat([source.y for _, source in group])
-            whole = self.plan.restorer(y, group[0][1].origin, lambda _: None)
+            y = torch.cat([one.source.y for one in group])
+            whole = self.plan.restorer(y, group[0].source.origin, lambda _: None)
             return [
-                (entry, self._saved(entry, source, part))
-                for (entry, source), part in zip(group, parted(whole), strict=True)
+                (one.entry, self._saved(one, part))
+                for one, part in zip(group, parted(whole), strict=True)
             ]
         except Exception as error:  # a run of a million pictures does not end with one of them
             if len(group) == 1:
-                entry = group[0][0]
+                entry = group[0].entry
                 return [(entry, self._failed(entry, _said(entry, error)))]
         return [row for one in group for row in self._group([one])]
 
-    def _saved(self, entry: Entry, source: Source[Any], restoration: Restoration) -> Row:
-        picture = self.truths(entry.name)
-        truth = None if picture is None else fitting(picture, source)
+    def _saved(self, read: _Read, restoration: Restoration) -> Row:
+        entry, source, truth = read.entry, read.source, read.truth
         bounds = self.plan.finished(source, restoration.bounds)
         self.place.save(lambda folder: self.plan.save(source, bounds, folder, truth))
         row = Row(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from certes.apps import options
+from certes.apps.commands.batch import Address
 from certes.apps.console import say, show_json
+from certes.errors import InputError
 
 if TYPE_CHECKING:
     from certes.intervals.cards import Calibration
@@ -68,6 +70,16 @@ def calibrate(
     colours: options.Colours = None,
     seed: options.Seed = 0,
     device: options.Device = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            show_default="this process alone",
+            help="Measure on so many processes, each on one thread; the card is the same.",
+        ),
+    ] = None,
+    address: Address = None,
     as_json: options.Json = False,
 ) -> None:
     """Calibrate intervals on true pictures: the card with which certes restore guarantees them.
@@ -76,7 +88,10 @@ def calibrate(
     or choose the model. A card holds for this model, task, noise, samples, steps and alpha only.
     A conditional model is given what its training made of pictures, or --conditions.
     """
-    from certes.apps.jobs.calibrate import CardOptions, calibrate_model
+    from certes.apps.jobs.calibrate import CardOptions, Hands, calibrate_model
+
+    if address is not None and workers is None:
+        raise InputError("address: say how many of that cluster's --workers are to measure")
 
     made = calibrate_model(
         options.Asked(task, factor, kernel, mask, missing, ratio, quality, noise, conditions),
@@ -87,6 +102,7 @@ def calibrate(
         data,
         crop,
         out,
+        None if workers is None else Hands(workers, address),
     )
     show_made(made, out, as_json)
 

@@ -38,15 +38,17 @@ def restore_many(source: str, job: Job, scale: Scale) -> dict[str, Any]:
     Raises: CertesError for settings that no picture could be restored with, or a place that holds
         results of other settings.
     """
-    plan_restoration(job.asked, job.sampling, job.card)  # says now what every worker would say
+    plan = plan_restoration(
+        job.asked, job.sampling, job.card
+    )  # says now what every worker would say
     entries = pictures_at(source)
     place = Place(job.out)
     manifest = Manifest(place)
-    left = _left(entries, manifest, job.mark())
+    left = _left(entries, manifest, job.mark(plan))
     if left:
         _restore(left, job, scale, manifest)
     names = [entry.name for entry in entries]
-    manifest.close(names)
+    manifest.close([*names, *_elsewhere(manifest, names)])
     rows = [manifest.rows[name] for name in names]
     failed = [row for row in rows if row.status != DONE]
     return {
@@ -89,6 +91,12 @@ def _restore(left: list[Entry], job: Job, scale: Scale, manifest: Manifest) -> N
                     if row.error is not None:
                         complain(row.error)
                 advance(len(rows))
+
+
+def _elsewhere(manifest: Manifest, names: list[str]) -> list[str]:
+    """Pictures of earlier runs, not meant by this one: their results are still there."""
+    known = set(names)
+    return [r.name for r in manifest.rows.values() if r.name not in known and r.status == DONE]
 
 
 def _names(entries: list[Entry]) -> set[str]:

@@ -34,6 +34,14 @@ class CardOptions:
     partial: bool
 
 
+@dataclass(frozen=True)
+class Hands:
+    """Who measures, besides this process; see `certes.apps.batch.calibrating.tallied`."""
+
+    workers: int
+    address: str | None
+
+
 def calibrate_model(
     asked: Asked,
     sampling: SamplingOptions,
@@ -41,6 +49,7 @@ def calibrate_model(
     data: Path,
     crop: int,
     out: Path,
+    hands: Hands | None = None,
 ) -> Calibration | Tally:
     """Measure and restore every picture in `data`, calibrate, save the card (or the part of one).
 
@@ -51,14 +60,15 @@ def calibrate_model(
         raise InputError(
             f"out: {out} is a folder; give the name of the card to write, as card.json"
         )
-    if card.partial and card.shape is not None:
-        raise InputError(f"shape: {card.shape} needs all pictures at once; leave out --partial")
+    if card.shape is not None and (card.partial or hands is not None):
+        apart = "--partial" if card.partial else "--workers and --address"
+        raise InputError(f"shape: {card.shape} needs all pictures at once; leave out {apart}")
     experiment = plan_experiment(asked, sampling)
     pictures = experiment.measuring.read(data, crop)
     if not card.partial:
         _rehearse(len(pictures), sampling, card)
     check_calibration_pictures(experiment, pictures, sampling.model)
-    made = _made(experiment, pictures, sampling, card)
+    made = _made(experiment, pictures, asked, sampling, card, hands)
     made.save(out)
     note_unknown_training(sampling.model)
     return made
@@ -95,14 +105,21 @@ def merge_parts(
 def _made(
     experiment: Experiment[Any],
     pictures: Sequence[Picture],
+    asked: Asked,
     sampling: SamplingOptions,
     card: CardOptions,
+    hands: Hands | None,
 ) -> Calibration | Tally:
     if card.shape is not None:
         return _shaped(experiment, pictures, sampling, card)
-    tally = Tally(card.family)
-    for trial in experiment.run(pictures):
-        tally.add(trial.restoration.bounds, trial.truth)
+    if hands is None:
+        tally = Tally(card.family)
+        for trial in experiment.run(pictures):
+            tally.add(trial.restoration.bounds, trial.truth)
+    else:
+        from certes.apps.batch.calibrating import tallied
+
+        tally = tallied(pictures, asked, sampling, card.family, hands.workers, hands.address)
     if card.partial:
         return tally
     return tally.calibrate(
