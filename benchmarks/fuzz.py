@@ -33,7 +33,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from _report import HERE, Report
+from PIL import Image
 
 sys.path.insert(0, str(HERE.parent))
 
@@ -163,13 +165,18 @@ def command_line(case: Case, work: Path) -> Outcome:
 def control(targets: Sequence[Target], seed: int, work: Path) -> int:
     """How often a program is caught whose reader lets the errors of decoders through."""
     pictures = [target for target in targets if target.name == "picture"]
-    kept, run = stills.DECODING_ERRORS, Run(pictures, seed, work)
-    stills.DECODING_ERRORS = ()
+    kept, run = stills.read, Run(pictures, seed, work)
+    stills.read = trusting
     try:
         run.files(200)
     finally:
-        stills.DECODING_ERRORS = kept
+        stills.read = kept
     return len(run.defects)
+
+
+def trusting(path: Path) -> raster.Raster:
+    with Image.open(path) as image:
+        return raster.Raster(np.asarray(image.convert("L"))[..., None], False)
 
 
 def main() -> None:

@@ -220,11 +220,11 @@ def _safetensors(content: bytes, rng: Random) -> bytes:
     names = [name for name in header if name != "__metadata__"]
     entry = header[rng.choice(names)] if names else None
     try:
-        start, end = entry["data_offsets"]  # pyright: ignore[reportOptionalSubscript]
-        code, at = ("<f", rng.randrange(start, end, 4))
-    except (TypeError, KeyError, ValueError):
+        start, end = map(int, entry["data_offsets"])  # pyright: ignore[reportOptionalSubscript]
+        at = rng.randrange(max(start, 0), min(end, len(data)), 4)
+    except (TypeError, KeyError, ValueError, OverflowError):  # spoiled before
         return content
-    odd = struct.pack(code, rng.choice(_FLOATS))
+    odd = struct.pack("<f", rng.choice(_FLOATS))
     whole = bytearray(data)
     if rng.random() < 0.5:
         whole[at : at + 4] = odd

@@ -92,6 +92,18 @@ class TestModels:
         with pytest.raises(ModelError, match=f"says {key} = .*number is wanted"):
             load(place, "cpu")
 
+    @pytest.mark.parametrize("key", ["told", "shrink", "through", "extra", "x"])
+    @pytest.mark.parametrize("value", ["a", None, float("inf"), []], ids=str)
+    def test_fronts_of_no_network(
+        self, folder: Callable[[str], Path], key: str, value: object
+    ) -> None:
+        place = folder("bounds")
+        front = json.loads((place / CARD).read_text())["front"]
+        assert key in front
+        changed(place / CARD, front={**front, key: value})
+        with pytest.raises(ModelError):
+            load(place, "cpu")
+
     @pytest.mark.parametrize("name", [WEIGHTS, RESIDUALS])
     def test_weights_that_are_no_numbers(self, folder: Callable[[str], Path], name: str) -> None:
         place = folder("pixels")
@@ -164,6 +176,21 @@ class TestPictures:
         path.write_bytes(path.read_bytes().replace(height, struct.pack("<H", 700)))
         with pytest.raises(InputError, match="damaged or truncated TIFF"):
             read_picture(path)
+
+    @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+    def test_animations_that_end_anywhere(self, tmp_path: Path, suffix: str) -> None:
+        """Counting frames is decoding, too."""
+        frames = [Image.fromarray(np.full((9, 9), i * 90, np.uint8)) for i in range(3)]
+        path = tmp_path / f"a{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        whole = path.read_bytes()
+        for end in range(1, len(whole)):
+            path.write_bytes(whole[:end])
+            try:
+                assert read_picture(path).pixels.shape[1:] == (9, 9)
+            except InputError as error:
+                said = str(error)
+                assert "\n" not in said
 
     def test_decoders_do_not_speak_beside_us(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]

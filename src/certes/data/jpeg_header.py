@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import JpegImagePlugin
 
+from certes.data.stills import opened
 from certes.errors import InputError
 
 _SAMPLINGS = {0: "4:4:4", 2: "4:2:0"}
@@ -32,18 +33,15 @@ def read_jpeg_header(path: Path) -> JpegHeader:
     Raises:
         InputError: for another kind of file, or chroma subsampled in another way.
     """
-    try:
-        with Image.open(path) as image:
-            if image.format not in ("JPEG", "MPO"):
-                raise InputError(
-                    f"{path}: {image.format}, which does not say how it was compressed before; "
-                    "give --quality"
-                )
-            opened = cast(Any, image)
-            way = 0 if image.mode == "L" else JpegImagePlugin.get_sampling(opened)
-            luma = tuple(int(step) for step in opened.quantization[0])
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a picture; give a JPEG file") from error
+    with opened(path, formats=None) as image:
+        if image.format not in ("JPEG", "MPO"):
+            raise InputError(
+                f"{path}: {image.format}, which does not say how it was compressed before; "
+                "give --quality"
+            )
+        jpeg = cast(Any, image)
+        way = 0 if image.mode == "L" else JpegImagePlugin.get_sampling(jpeg)
+        luma = tuple(int(step) for step in jpeg.quantization[0])
     if way not in _SAMPLINGS:
         raise InputError(
             f"{path}: chroma is sampled neither 4:4:4 nor 4:2:0; save it as one of them"

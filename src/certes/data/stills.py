@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +15,6 @@ from certes.data.raster import Raster, check_size, too_large
 from certes.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""What decoders raise on damaged files, beside each other's own types."""
 
 # What each of Pillow's modes is expanded to without loss, without and with a transparent colour.
 _EXPANDED = {
@@ -34,7 +30,7 @@ _EXPANDED = {
 
 def read(path: Path) -> Raster:
     """Read a still. Raises: InputError as `certes.data.pictures.read_picture` says."""
-    with _open(path) as image:
+    with opened(path) as image:
         check_size(path, *image.size)
         # An MPO file is what phones write as .jpg: its further pictures are previews.
         frames: int = getattr(image, "n_frames", 1)
@@ -65,21 +61,30 @@ def _read_8bit(path: Path, image: Image.Image) -> Raster:
 
 
 @contextmanager
-def _open(path: Path) -> Generator[Image.Image, None, None]:
-    """Open with Pillow; whatever goes wrong inside the block is said in one line of ours."""
+def opened(
+    path: Path, formats: tuple[str, ...] | None = FORMATS
+) -> Generator[Image.Image, None, None]:
+    """Open with Pillow; whatever goes wrong inside the block is said in one line of ours.
+
+    `formats` are Pillow's names of those that are looked for; None: all that it knows.
+    """
     with warnings.catch_warnings():
         # Its limit is over ours, which is checked right after opening.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=formats) as image:
                 yield image
+        except InputError:
+            raise
         except Image.DecompressionBombError as error:
             raise too_large(path, "the size that its header states") from error
         except UnidentifiedImageError as error:
             raise InputError(
                 f"{path}: not a picture that can be read: give a PNG, JPEG or TIFF file"
             ) from error
-        except DECODING_ERRORS as error:
+        except Exception as error:
+            # Pillow promises no set of exceptions for damaged files: the cause stays chained.
+            reason = str(error) or type(error).__name__
             raise InputError(
-                f"{path}: damaged or truncated ({error}): copy or export it again"
+                f"{path}: damaged or truncated ({reason}): copy or export it again"
             ) from error

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from certes.data.fields import of_kinds
 from certes.errors import ModelError
 from certes.networks.conditional import Block, ConditionalNetworkDenoiser, block_from_config
 from certes.networks.denoiser import NetworkDenoiser, conditioning, evaluate
@@ -130,16 +131,16 @@ def front_from_config(config: Mapping[str, Any]) -> Front:
     """The front that :meth:`Front.to_config` described.
 
     Raises:
-        ModelError: for an unknown kind, or other keys than its own.
+        ModelError: for an unknown kind, or other keys than its own, or values that are none.
     """
     fields = {k: v for k, v in config.items() if k not in ("kind", "x", "y")}
     blocks = {k: block_from_config(config[k]) for k in ("x", "y") if k in config}
     try:
         match config["kind"]:
             case PairFront.kind:
-                return PairFront(**blocks, **fields)
+                return of_kinds(PairFront(**blocks, **fields))
             case PictureFront.kind:
-                return PictureFront(**blocks, **fields)
+                return of_kinds(PictureFront(**blocks, **fields))
             case _:
                 raise KeyError(config["kind"])
     except (KeyError, TypeError) as error:

@@ -25,7 +25,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(EVENTS)
 def test_the_last_row_of_each_picture_is_kept(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, list[str]]]
