@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs release clean
 
 demo: .venv/installed
 	$(BIN)/certes demo --out certes-demo
@@ -20,8 +20,15 @@ lint: .venv/installed-dev
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# Wheel, source and a bill of materials (CycloneDX) of what they are tested with, which
+# constraints.txt pins.
+release: .venv/installed-dev
+	$(PIP) -e .[release]
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/cyclonedx-py environment .venv --output-file dist/certes.cdx.json
+
 clean:
-	rm -rf .venv certes-demo site
+	rm -rf .venv certes-demo site dist
 
 # torch goes in first and by its exact pin, so that no other package's wish can choose the build.
 .venv/installed: pyproject.toml constraints.txt

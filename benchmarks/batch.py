@@ -33,6 +33,7 @@ from certes.data.pictures import find_pictures, read_picture, write_picture
 NUCLEI = Path(__file__).resolve().parents[2] / "shared/data/nuclei/test/images"
 TASK = ["--task", "denoise", "--noise", "0.05"]
 TIMED, SHELL = 12, 3  # pictures
+LONGEST = 12.0  # seconds between two kills: Ray alone takes that long to start
 
 
 def crops(folder: Path, count: int, side: int) -> None:
@@ -76,7 +77,8 @@ def killed_run(words: list[str], kills: int, longest: float, seed: int) -> list[
     driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(victims) < kills:
         try:
-            driver.wait(chance.uniform(2.0, longest))
+            if driver.wait(chance.uniform(2.0, longest)):
+                raise SystemExit(f"a run ended with {driver.returncode}")
             return victims  # sooner than was planned
         except subprocess.TimeoutExpired:
             workers = [p for p in psutil.Process(driver.pid).children(True) if is_worker(p)]
@@ -105,9 +107,7 @@ def resilience(report: Report, folder: Path, count: int, kills: int) -> None:
     few = ("--samples", "2", "--steps", "2", "--batch-size", "4")
     whole = run(*command(folder / "in", folder / "whole", 2, *few))
     print(f"unbroken run of {count} pictures: {whole:.0f} s")
-    victims = killed_run(
-        command(folder / "in", folder / "killed", 2, *few), kills, max(10.0, whole / 10), seed=0
-    )
+    victims = killed_run(command(folder / "in", folder / "killed", 2, *few), kills, LONGEST, seed=0)
     rows = parquet.read_table(folder / "killed" / "manifest.parquet").to_pylist()
     names = sorted(row["name"] for row in rows)
     once = names == sorted(path.stem for path in (folder / "in").iterdir())

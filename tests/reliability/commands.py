@@ -140,7 +140,7 @@ CALLS: dict[str, Call] = {
     ),
     "compress": lambda b, out, seed: (
         *("compress", b.picture, out / "a.crt", "--model", b.model),
-        *("--bits-per-pixel", 0.5 + 0.2 * seed),
+        *("--bits-per-pixel", 0.5 + 0.1 * (seed % 3)),
     ),
     "decompress": lambda b, out, seed: (
         *("decompress", b.folder / "sent.crt", out / "a.png", "--model", b.model),
