@@ -7,6 +7,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ from certes.data.pictures import read_picture
 from certes.data.tensors import write_tensors
 from certes.errors import CalibrationError, InputError, ModelError
 from certes.function_space.config import OperatorConfig
+from certes.function_space.model import FILTER
 from certes.function_space.presets import operator_keys
+from certes.generation.codec import decode, encode
+from certes.generation.codec.container import Container, unpack
 from certes.intervals.cards import Calibration
 from certes.networks.config import UNetConfig
-from certes.networks.files import WEIGHTS, read_tensors
-from certes.networks.model import CARD, RESIDUALS
+from certes.networks.files import CARD, WEIGHTS, read_tensors
+from certes.networks.model import RESIDUALS, Model
 from certes.public import load
 
 from .models import make_models
@@ -102,6 +106,24 @@ class TestModels:
         assert key in front
         changed(place / CARD, front={**front, key: value})
         with pytest.raises(ModelError):
+            load(place, "cpu")
+
+    @pytest.mark.parametrize("value", [10**30, 1e300, "a", None], ids=str)
+    def test_blocks_that_are_none(self, folder: Callable[[str], Path], value: object) -> None:
+        place = folder("conditional")
+        block = json.loads((place / CARD).read_text())["x"]
+        changed(place / CARD, x={**block, "center": value})
+        with pytest.raises(ModelError, match="block: "):
+            load(place, "cpu")
+
+    @pytest.mark.parametrize("values", [(1.0, 2.0, 1e38), (-1.0, 2.0, 1.0), (1.0, 2.0, 0.0)])
+    def test_laws_that_are_none(
+        self, folder: Callable[[str], Path], values: tuple[float, ...]
+    ) -> None:
+        place = folder("functions")
+        tensors = read_tensors(place / FILTER)
+        write_tensors(place / FILTER, {**tensors, "beyond": torch.tensor(values)})
+        with pytest.raises(ModelError, match="filter: power, exponent, frequency"):
             load(place, "cpu")
 
     @pytest.mark.parametrize("name", [WEIGHTS, RESIDUALS])
@@ -262,6 +284,19 @@ class TestMeasurements:
         answer = CliRunner().invoke(app, ["restore", str(path), *task, "--out", str(tmp_path)])
         assert answer.exit_code == 2, answer.exception
         assert answer.stderr.count("\n") == 1
+
+
+class TestStreams:
+    def test_a_lossless_end_where_none_can_be(self, models: dict[str, Path]) -> None:
+        """After no step nothing is known of a pixel: not how far it may be off either."""
+        coder = load(models["pixels"], "cpu")
+        assert isinstance(coder, Model)
+        sent = encode(torch.zeros(1, 16, 16), coder)
+        whole = unpack(sent.data)
+        assert decode(sent.data, coder).exact
+        short = Container(replace(whole.header, steps=0), whole.stream)
+        with pytest.raises(InputError, match="a lossless end after 0 steps"):
+            decode(short.pack(), coder)
 
 
 class TestCards:

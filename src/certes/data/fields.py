@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 Record = TypeVar("Record")
 
+_WHOLE = 2**53  # beyond it whole numbers have no float of their own
+
 
 def of_kinds(record: Record) -> Record:
     """A dataclass whose fields are numbers, words, tuples or records, if they are.
@@ -34,9 +36,9 @@ def _is(value: Any, kind: Any) -> bool:
         return value in among
     if origin is tuple:
         return isinstance(value, tuple) and all(_is(part, among[0]) for part in value)  # pyright: ignore[reportUnknownVariableType]
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    if kind is int:
-        return type(value) is int
+    if kind is float and type(value) is float:
+        return math.isfinite(value)
+    if kind in (int, float):
+        return type(value) is int and abs(value) < _WHOLE
     plain = origin or kind
     return not isinstance(plain, type) or isinstance(value, plain)

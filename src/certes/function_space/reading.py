@@ -32,6 +32,7 @@ Values = Float[Tensor, " b *places"]
 Scalars = Float[Tensor, " b"]
 
 _LEAST = 1e-6
+_FAR = 1e12  # beyond it float32 pictures are no pictures, and their file is damaged
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,11 @@ class Reading:
             raise ModelError(
                 f"prediction: {self.prediction!r}; give one of {', '.join(get_args(Prediction))}"
             )
-        if not self.scale > 0:
-            raise ModelError(f"scale: {self.scale}; give a positive number")
+        if not (0 < self.scale < _FAR and abs(self.center) < _FAR):
+            raise ModelError(
+                f"center, scale: {self.center}, {self.scale}; give numbers below {_FAR:g}, the "
+                "scale above 0"
+            )
 
     def level(self, t: Scalars) -> Scalars:
         r""":math:`\rho` of a time, float64."""

@@ -41,6 +41,8 @@ EPSILON = 0.05
 
 _TABLES, _BEYOND = ("levels", "of_estimate", "of_seen", "of_blur"), "beyond"
 
+_FARTHEST = 1e12  # of the numbers of a law; beyond it a file is damaged
+
 FINEST = math.sqrt(2) * math.pi
 """The largest frequency of training pixels, on the diagonal."""
 
@@ -93,11 +95,22 @@ class PowerLaw:
         power: :math:`\lambda_0`, of each channel, network units squared times area.
         exponent: :math:`a`.
         frequency: :math:`\omega_0`.
+
+    Raises:
+        ModelError: for numbers that are no such law's.
     """
 
     power: float
     exponent: float
     frequency: float
+
+    def __post_init__(self) -> None:
+        known = (self.power, abs(self.exponent), self.frequency)
+        if not (max(known) < _FARTHEST and self.power >= 0 and self.frequency > 1 / _FARTHEST):
+            raise ModelError(
+                f"filter: power, exponent, frequency = {self.power}, {self.exponent}, "
+                f"{self.frequency}; give numbers below {_FARTHEST:g}, the first and last positive"
+            )
 
     def __call__(self, squared: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
         """The spectrum at squared frequencies."""

@@ -31,6 +31,7 @@ Scalars = Float[Tensor, " b"]
 _LEAST = 1e-4
 # What is told runs over about a thousand, like the steps of a table.
 _TOLD = 100.0
+_FAR = 1e12  # beyond it float32 pictures are no pictures, and their file is damaged
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Block:
         scale: image units for one network unit.
 
     Raises:
-        ModelError: unless there are channels, and the scale is positive.
+        ModelError: for numbers that no pictures have.
     """
 
     channels: int
@@ -51,9 +52,10 @@ class Block:
     scale: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (self.channels > 0 and self.scale > 0):
+        if not (self.channels > 0 and 0 < self.scale < _FAR and abs(self.center) < _FAR):
             raise ModelError(
-                f"block: channels, scale = {self.channels}, {self.scale}; give positive numbers"
+                f"block: channels, center, scale = {self.channels}, {self.center}, {self.scale}; "
+                f"give numbers below {_FAR:g}, channels and scale above 0"
             )
 
     def normalised(self, x0: Picture) -> Picture:

@@ -11,7 +11,7 @@ from torch import Tensor
 from certes.data.raster import SampleType
 from certes.diffusion.denoiser import Denoiser
 from certes.diffusion.rates import RateCurve
-from certes.errors import ModelError
+from certes.errors import InputError, ModelError
 from certes.generation.codec.chain import ChainState, walk
 from certes.generation.codec.container import Header, unpack
 from certes.generation.codec.encoding import Progress
@@ -120,4 +120,9 @@ def _check_model(shared: Setting, header: Header) -> None:
         raise ModelError(
             f"model: the stream has {header.steps} steps, but the chain of {shared.name} has "
             f"{len(shared.plan.steps)}; decode it with the sender's version of the program"
+        )
+    if header.tail and header.steps != shared.plan.lossless:
+        raise InputError(
+            f"stream: a lossless end after {header.steps} steps, where it would begin after "
+            f"{shared.plan.lossless}: its header is damaged; transfer the file again"
         )
