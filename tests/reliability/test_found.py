@@ -144,6 +144,7 @@ class TestModels:
             {"layers_per_block": 10**9},
             {"layers_per_block": "two"},
             {"norm_num_groups": 0},
+            {"attn_norm_num_groups": -1},
             {"norm_eps": -1.0},
             {"norm_eps": float("nan")},
             {"downsample_padding": -3},

@@ -35,7 +35,7 @@ _MOST = {
     "layers_per_block": 32,
     "stem": 64,
     "noise_levels": 16,
-    "norm_num_groups": 2**16,
+    **dict.fromkeys(("norm_num_groups", "attn_norm_num_groups"), 2**16),
     **dict.fromkeys(("in_channels", "out_channels", "block_out_channels"), 2**16),
     **dict.fromkeys(("time_embedding_dim", "time_proj_dim"), 2**16),
 }
