@@ -39,10 +39,22 @@ def named_pictures(inputs: Sequence[Path]) -> list[Path]:
     Raises: InputError for a folder without pictures, or two pictures of one name.
     """
     paths = find_pictures(inputs)
-    twice = [name for name, count in Counter(p.stem for p in paths).items() if count > 1]
+    check_names("inputs", [path.stem for path in paths])
+    return paths
+
+
+def check_names(inputs: str, names: Sequence[str]) -> None:
+    """Refuse two pictures of one name, whose results would be, too.
+
+    Args:
+        inputs: where the pictures are from, as users know it.
+        names: of all of them.
+
+    Raises: InputError.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(
-            f"inputs: several pictures are named {twice[0]!r}, and so would be their results: "
+            f"{inputs}: several pictures are named {twice[0]!r}, and so would be their results: "
             "rename one, or restore them into different folders"
         )
-    return paths

@@ -1,4 +1,4 @@
-"""True pictures that a user names beside degraded ones, for scores."""
+"""True pictures that a user names beside degraded ones, and how restorations compare with them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import Tensor
 from certes.apps.sources import Source
 from certes.data.pictures import Picture, find_pictures, read_picture
 from certes.errors import InputError
+from certes.evaluation.metrics import psnr
+from certes.evaluation.report import ImageReport
+from certes.intervals.bounds import Bounds
 
 Truths = Callable[[str], Picture | None]
 
@@ -53,3 +56,27 @@ def fitting(truth: Picture, source: Source[Any]) -> Float[Tensor, "c h w"]:
             f"{source.picture.name} will have {wanted} (channels, height, width)"
         )
     return pixels
+
+
+def measured(
+    name: str, bounds: Bounds, truth: Float[Tensor, "c h w"] | None, seconds: float, nfe: int
+) -> ImageReport:
+    """What a report says of a restoration: its width, and how it compares with the truth, if known.
+
+    Args:
+        name: of the picture.
+        bounds: as its user gets them.
+        truth: the true picture.
+        seconds, nfe: what the restoration took.
+    """
+    width = float(bounds.width.double().mean())
+    if truth is None:
+        return ImageReport(name, width, seconds, nfe)
+    return ImageReport(
+        name,
+        width,
+        seconds,
+        nfe,
+        psnr=float(psnr(bounds.estimate, truth[None])),
+        coverage=float(bounds.contains(truth[None]).double().mean()),
+    )

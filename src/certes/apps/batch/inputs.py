@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from certes.apps.batch.places import Place
+from certes.apps.outputs import check_names
 from certes.data.measurements import SUFFIX
 from certes.data.pictures import SUFFIXES
 from certes.errors import InputError
@@ -52,12 +52,7 @@ def pictures_at(uri: str) -> list[Entry]:
     entries = [entry for entry in entries if not entry.name.startswith(".")]
     if not entries:
         raise InputError(f"{uri}: no pictures there: wanted {', '.join(sorted(wanted))}")
-    twice = [name for name, count in Counter(e.name for e in entries).items() if count > 1]
-    if twice:
-        raise InputError(
-            f"{uri}: several pictures are named {twice[0]!r}, and so would be their results: "
-            "rename one, or restore them into different places"
-        )
+    check_names(uri, [entry.name for entry in entries])
     return entries
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from certes.apps.batch.places import Place, fetched
 from certes.apps.plans import plan_restoration
 from certes.apps.restorer import Restoration
 from certes.apps.sources import Source
-from certes.apps.truths import find_truths, fitting
+from certes.apps.truths import find_truths, fitting, measured
 from certes.errors import CertesError
-from certes.evaluation.metrics import psnr
 from certes.intervals.bounds import Bounds
 
 
@@ -112,21 +111,20 @@ class Worker:
         entry, source, truth = read.entry, read.source, read.truth
         bounds = self.plan.finished(source, restoration.bounds)
         self.place.save(lambda folder: self.plan.save(source, bounds, folder, truth))
-        row = Row(
+        image = measured(entry.name, bounds, truth, restoration.seconds, restoration.nfe)
+        return Row(
             entry.name,
             entry.uri,
             entry.version,
             self.mark,
             DONE,
-            seconds=restoration.seconds,
+            seconds=image.seconds,
             noise=source.origin.level,
-            mean_width=float(bounds.width.double().mean()),
+            mean_width=image.mean_width,
+            psnr=image.psnr,
+            coverage=image.coverage,
             guarantee=bounds.guarantee,
         )
-        if truth is None:
-            return row
-        inside = float(bounds.contains(truth[None]).double().mean())
-        return replace(row, psnr=float(psnr(bounds.estimate, truth[None])), coverage=inside)
 
     def _failed(self, entry: Entry, error: str) -> Row:
         return Row(entry.name, entry.uri, entry.version, self.mark, FAILED, error=error)

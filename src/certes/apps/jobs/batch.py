@@ -38,9 +38,8 @@ def restore_many(source: str, job: Job, scale: Scale) -> dict[str, Any]:
     Raises: CertesError for settings that no picture could be restored with, or a place that holds
         results of other settings.
     """
-    plan = plan_restoration(
-        job.asked, job.sampling, job.card
-    )  # says now what every worker would say
+    # Says now what every worker would say.
+    plan = plan_restoration(job.asked, job.sampling, job.card)
     entries = pictures_at(source)
     place = Place(job.out)
     manifest = Manifest(place)

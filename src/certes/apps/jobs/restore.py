@@ -7,19 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from jaxtyping import Float
-from torch import Tensor
-
 from certes import __version__
 from certes.apps.console import Advance, complain_about, progress
 from certes.apps.outputs import named_pictures, save_report
 from certes.apps.plans import Plan
 from certes.apps.restorer import AnyOrigin
-from certes.apps.truths import Truths, find_truths, fitting
+from certes.apps.truths import Truths, find_truths, fitting, measured
 from certes.errors import CertesError
-from certes.evaluation.metrics import psnr
 from certes.evaluation.report import Failure, ImageReport, Report
-from certes.intervals.bounds import Bounds
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class RestoreJob(Generic[AnyOrigin]):
         bounds = self.plan.finished(source, restoration.bounds)
         self.plan.save(source, bounds, self.out, true_pixels)
         name = source.picture.name
-        image = _measured(name, bounds, true_pixels, restoration.seconds, restoration.nfe)
+        image = measured(name, bounds, true_pixels, restoration.seconds, restoration.nfe)
         return Done(image, source.origin.level, source.origin.label, bounds.guarantee)
 
     def _report(self, done: Sequence[Done], failures: Sequence[Failure]) -> Report:
@@ -99,19 +94,3 @@ class RestoreJob(Generic[AnyOrigin]):
                 **restorer.settings(),
             },
         )
-
-
-def _measured(
-    name: str, bounds: Bounds, truth: Float[Tensor, "c h w"] | None, seconds: float, nfe: int
-) -> ImageReport:
-    width = float(bounds.width.double().mean())
-    if truth is None:
-        return ImageReport(name, width, seconds, nfe)
-    return ImageReport(
-        name,
-        width,
-        seconds,
-        nfe,
-        psnr=float(psnr(bounds.estimate, truth[None])),
-        coverage=float(bounds.contains(truth[None]).double().mean()),
-    )
