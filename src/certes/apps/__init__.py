@@ -20,6 +20,7 @@ commands, the words they print, and the order in which other rooms are called an
     experiment.py   measure and restore true pictures: for calibrate, evaluate, verify, demo
     training_data.py  folders of training pictures
     truths.py       true pictures that a user names beside degraded ones
+    extras.py       what is installed only if it is asked for
     outputs.py      files of a run, all of them or none
     web/            the page of certes serve
 """

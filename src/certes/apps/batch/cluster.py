@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from certes.apps.console import note
+from certes.apps.extras import need
 from certes.errors import InputError
 
 _STORE = 200 * 2**20  # bytes; what passes between processes is names and rows
@@ -20,13 +21,12 @@ def import_ray() -> Any:
 
     Raises: InputError if it is not installed.
     """
+    need("batch", "ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ half speaks to stderr
-    try:
-        import ray
-        import ray.data  # pyright: ignore[reportUnusedImport]
-    except ImportError as error:
-        raise InputError("ray: not installed; pip install 'certes[batch]'") from error
+    import ray
+    import ray.data  # pyright: ignore[reportUnusedImport]
+
     return cast(Any, ray)
 
 

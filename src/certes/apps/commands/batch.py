@@ -8,6 +8,7 @@ import typer
 
 from certes.apps import options
 from certes.apps.console import number, say, show_json, show_table
+from certes.apps.extras import need
 
 Workers = Annotated[
     int | None,
@@ -83,6 +84,7 @@ def batch(
     A run that was killed goes on when it is started again: nothing that is done is done again, and
     nothing is lost. Files that have changed, and pictures that failed, are tried again.
     """
+    need("batch", "ray", "pyarrow", "fsspec")
     from certes.apps.batch.job import Job
     from certes.apps.jobs.batch import Scale, restore_many
 

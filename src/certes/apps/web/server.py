@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from certes.apps.extras import need
 from certes.apps.web.desks import Desks
 from certes.apps.web.limits import Limits
 from certes.apps.web.memory import few_pools
@@ -68,6 +69,7 @@ def serving(place: Place, limits: Limits, models: tuple[str, ...]) -> Generator[
     Raises: InputError when the extra is not installed or the place taken, ModelError for a model
         that there is none of.
     """
+    need("web", "gradio")
     for model in models:
         kind_of(model)
     place.check()
@@ -89,16 +91,11 @@ def _built(root: Path, limits: Limits, models: tuple[str, ...]) -> tuple[Any, De
     # to tell anybody of us.
     os.environ["GRADIO_TEMP_DIR"] = str(root)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        from starlette.middleware import Middleware
+    from starlette.middleware import Middleware
 
-        from certes.apps.web.page import build_page
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"certes serve needs {error.name}, which is not installed: pip install 'certes[web]'"
-        ) from error
     from certes.apps.web.guard import Guard
     from certes.apps.web.handlers import Handlers
+    from certes.apps.web.page import build_page
 
     desks = Desks(root / DESKS, limits)
     page = build_page(Handlers(desks, limits, models), limits, models)
