@@ -12,18 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from certes.apps.batch.cluster import cluster, devices
+from certes.apps.batch.cluster import cluster
+from certes.apps.batch.pool import answered
 from certes.apps.console import progress
 from certes.apps.measuring import plan_experiment
 from certes.apps.options import Asked, SamplingOptions
 from certes.data.pictures import Picture
 from certes.errors import InputError
 from certes.intervals.tally import Tally
-
-_WAITING = 2
-"""Pictures at a worker: one in hand and one that waits, so that the worker does not."""
 
 
 class Counter:
@@ -36,7 +32,6 @@ class Counter:
     """
 
     def __init__(self, asked: Asked, sampling: SamplingOptions, family: str) -> None:
-        torch.set_num_threads(1)
         self.experiment = plan_experiment(asked, sampling)
         self.family = family
 
@@ -105,16 +100,6 @@ def unpacked(content: bytes) -> Tally:
 def _parts(
     ray: Any, pictures: Sequence[Picture], told: tuple[Any, ...], workers: int
 ) -> Iterator[bytes]:
-    gpus, _ = devices(ray)
     rows = [{"index": i, "picture": picture} for i, picture in enumerate(pictures)]
-    answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        Counter,
-        batch_size=1,
-        batch_format="numpy",
-        fn_constructor_args=told,
-        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=_WAITING),
-        num_cpus=1,
-        num_gpus=1 if gpus else 0,
-    )
-    for table in answers.iter_batches(batch_size=None, prefetch_batches=0):
+    for table in answered(ray, rows, Counter, told, workers=workers, batch=1):
         yield from map(bytes, table["tally"])

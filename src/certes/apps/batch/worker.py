@@ -36,15 +36,12 @@ class _Read:
 class Worker:
     """Holds a model, and answers pictures with rows.
 
-    A worker computes on one thread, so that results do not depend on how many workers there are.
-
     Args:
         job: what is to be done.
         run: the name of this run.
     """
 
     def __init__(self, job: Job, run: str) -> None:
-        torch.set_num_threads(1)
         self.plan = plan_restoration(job.asked, job.sampling, job.card)
         self.truths = find_truths(job.truth, 2)
         self.place = Place(job.out)
