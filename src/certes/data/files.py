@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,6 @@ except ImportError:  # a system without such locks: nothing is removed there
 
 PREFIX = ".certes-"
 """Of the names of hidden folders."""
-
-_swept: set[Path] = set()
 
 
 @contextmanager
@@ -52,9 +52,7 @@ def scratch_folder(parent: Path) -> Generator[Path, None, None]:
     """
     with naming(parent, parent):
         parent.mkdir(parents=True, exist_ok=True)
-        if parent not in _swept:
-            _swept.add(parent)
-            sweep(parent)
+        _sweep_once(parent)
         folder, lock = _locked_folder(parent)
     try:
         yield folder
@@ -118,12 +116,28 @@ def write_json(path: str | Path, content: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file.
 
-    Raises: OSError if it cannot be read; ValueError if it is no JSON, or nested beyond all use.
+    Raises: OSError if it cannot be read; ValueError as `parse_json` does.
+    """
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """What JSON says.
+
+    Raises: ValueError if it is none, if a number is NaN or infinite (which Python's own reader
+    takes, and JSON does not know), or if it is nested beyond all use.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(text, parse_float=_finite, parse_constant=_finite)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits} is no finite number")
+    return value
 
 
 def _locked_folder(parent: Path) -> tuple[Path, int | None]:
@@ -144,6 +158,12 @@ def sweep(parent: Path) -> None:
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
+
+
+@lru_cache(maxsize=1024)
+def _sweep_once(parent: Path) -> None:
+    """As `sweep`, for the first of many writers to a folder."""
+    sweep(parent)
 
 
 def _lock(folder: Path, wait: bool) -> int | None:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from certes.data.fields import of_kinds
+from certes.data.files import parse_json
 from certes.data.tensors import write_tensors
 from certes.errors import InputError
 
@@ -56,7 +57,7 @@ def read_measurement(path: Path) -> MeasurementFile:
         with cast(Any, safe_open(path, "pt")) as opened:
             file: Any = opened
             header: dict[str, str] = file.metadata() or {}
-            said: dict[str, Any] = json.loads(header[_KEY])
+            said: dict[str, Any] = parse_json(header[_KEY])
             y: Tensor = file.get_tensor("y")
         return _checked(MeasurementFile(path.stem, y, said["operator"], said["noise"]))
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:

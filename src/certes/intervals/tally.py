@@ -23,6 +23,7 @@ from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from certes.data.files import parse_json
 from certes.data.fingerprints import sketch
 from certes.data.tensors import write_tensors
 from certes.errors import CalibrationError, CertesError, InputError
@@ -235,7 +236,7 @@ class Tally:
             with cast(Any, safe_open(path, "numpy")) as file:
                 said: dict[str, str] = file.metadata() or {}
                 arrays = {str(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls._of_file(json.loads(said["tally"]), arrays)
+            return cls._of_file(parse_json(said["tally"]), arrays)
         except (
             *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
             *(RecursionError, SafetensorError, CertesError),

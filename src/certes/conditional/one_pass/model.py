@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from certes.conditional.one_pass.config import METHODS
 from certes.conditional.one_pass.recipe import OnePass
 from certes.conditional.restore import label_of
 from certes.conditional.tasks import ConditionalTask, checked_conditions, task_from_config
@@ -142,6 +143,10 @@ def _read(folder: Path, place: torch.device) -> OnePassModel:
     missing = [key for key in _ASKED if key not in card]
     if missing:
         raise ModelError(f"model {folder}: {CARD} does not say {', '.join(missing)}")
+    if card["method"] not in METHODS:
+        raise ModelError(
+            f"model {folder}: method {card['method']!r}; this version knows {', '.join(METHODS)}"
+        )
     weights = folder / WEIGHTS
     net = read_network(read_json(folder / CONFIG), weights, read_tensors(weights))
     front = front_from_config(card["front"])
