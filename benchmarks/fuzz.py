@@ -21,7 +21,6 @@ import ctypes
 import gc
 import os
 import random
-import struct
 import subprocess
 import sys
 import tempfile
@@ -54,6 +53,7 @@ from tests.reliability.probe import (
     peak,
     placed,
 )
+from tests.reliability.readers import believe
 
 WARM_UP = 1000
 CHECKED = 500  # files between two looks at the memory
@@ -167,9 +167,7 @@ def control(targets: Sequence[Target], seed: int, work: Path) -> int:
     kept, run = stills.read, Run(pictures, seed, work)
 
     def trusting(path: Path) -> raster.Raster:
-        content, at = path.read_bytes(), 8
-        while path.suffix == ".png" and content[at + 4 : at + 8] != b"IEND":
-            at += 12 + struct.unpack(">I", content[at : at + 4])[0]
+        believe(path)
         return kept(path)
 
     stills.read = trusting

@@ -111,7 +111,7 @@ class TestModels:
     def test_methods_that_are_none(self, folder: Callable[[str], Path], value: object) -> None:
         place = folder("bounds")
         changed(place / CARD, method=value)
-        with pytest.raises(ModelError, match="method .*this version knows"):
+        with pytest.raises(ModelError, match=r"method .*this version knows"):
             load(place, "cpu")
 
     @pytest.mark.parametrize("key", ["told", "shrink", "through", "extra", "x"])

@@ -1,0 +1,145 @@
+"""Spoiled files that coverage chose: atheris (libFuzzer) on the readers and the codec.
+
+    pip install atheris
+    python benchmarks/fuzz_atheris.py [--runs 50000] [--seed 0]
+
+Each reader runs in a process of its own and starts from the sound files of
+`tests/reliability/corpus.py`. A new file is one that was kept, changed by libFuzzer or by somebody
+who knows the format (`tests/reliability/mutations.py`); it is kept if it reaches code that none
+reached before, in certes, Pillow or tifffile. Anything but an error of one line ends the run.
+
+`benchmarks/fuzz.py` sends files through the whole program; this one looks deeper at less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from _report import HERE, Report
+
+sys.path.insert(0, str(HERE.parent))
+
+SUBJECTS = ("picture", "measurement", "card", "stream")
+CONTROL = "trusting"
+SECONDS = 20  # for one file
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of one reader ended."""
+
+    defects: str
+    files: int
+    reached: int
+    at_first: int
+
+
+def explore(subject: str, runs: int, seed: int, place: Path) -> None:
+    """Run one reader until it does what it must not, or `runs` files are through."""
+    import atheris
+
+    with atheris.instrument_imports(include=["certes", "PIL", "tifffile"]):
+        from tests.reliability import corpus, models, readers
+
+    from tests.reliability.mutations import mutated
+
+    seeds, read = corpus.pictures(place), readers.READERS.get(subject, readers.trusting)
+    if subject in ("card", "stream"):
+        folder = models.make_models(place / "models")["pixels"]
+        seeds = {"card.json": (folder / "cards" / "denoise.json").read_bytes()}
+    if subject == "stream":
+        from certes.networks.model import load
+
+        seeds, read = corpus.streams(folder), readers.stream_reader(load(folder, "cpu"))
+    if subject == "measurement":
+        seeds = corpus.measurements(place)
+    names, kept = sorted(seeds), place / "kept"
+    kept.mkdir()
+    for number, name in enumerate(names):  # the first byte tells what the file is called
+        (kept / name).write_bytes(bytes([number]) + seeds[name])
+
+    def called(data: bytes) -> str:
+        return names[data[0] % len(names)]
+
+    def one(data: bytes) -> None:
+        if data:
+            path = place / Path(called(data)).name
+            path.write_bytes(data[1:])
+            readers.reads(read, path)
+
+    def other(data: bytes, longest: int, number: int) -> bytes:
+        rng = random.Random(number)
+        if not data or rng.random() < 0.5:
+            return atheris.Mutate(data, longest)
+        return (data[:1] + mutated(called(data), data[1:], rng))[:longest]
+
+    how = (f"-runs={runs}", f"-seed={seed + 1}", f"-timeout={SECONDS}", "-rss_limit_mb=4096")
+    where = (f"-artifact_prefix={place}/", "-len_control=0", "-max_len=65536", str(kept))
+    atheris.Setup([sys.argv[0], *how, *where], one, custom_mutator=other)
+    atheris.Fuzz()
+
+
+def ended(subject: str, runs: int, seed: int) -> Ended:
+    """Explore in a process of its own."""
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, __file__, "--subject", subject, "--place", place]
+        done = subprocess.run(
+            [*command, "--runs", str(runs), "--seed", str(seed)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+    states = [tuple(map(int, found)) for found in re.findall(r"#(\d+)\s.*cov: (\d+)", done.stderr)]
+    if not states:
+        sys.exit(f"error: {subject}: did not start\n{done.stderr[-2000:]}")
+    defects = "" if done.returncode == 0 else traceback_in(done.stderr)
+    return Ended(defects, states[-1][0], states[-1][1], states[0][1])
+
+
+def traceback_in(said: str) -> str:
+    """What was raised, without what libFuzzer says of the file."""
+    raised = said.partition("Uncaught Python exception")[2] or said
+    return raised.partition("\n==")[0][:3000]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--subject", choices=(*SUBJECTS, CONTROL), help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    if asked.subject:
+        explore(asked.subject, asked.runs, asked.seed, asked.place)
+    report = Report("fuzz_atheris")
+    for subject in SUBJECTS:
+        found = ended(subject, asked.runs, asked.seed)
+        print(found.defects)
+        report.claim(
+            f"{subject}: of {found.files} files that coverage chose (they reach {found.reached} "
+            f"places in the code, the sound ones {found.at_first}), those that end in anything but "
+            "success or an error of one line",
+            int(bool(found.defects)), 0, not found.defects and found.files >= asked.runs,
+        )  # fmt: skip
+    found = ended(CONTROL, asked.runs, asked.seed)
+    report.claim(
+        "negative control: a reader that believes the lengths in PNG files is found out after "
+        f"{found.files} files",
+        int(bool(found.defects)), 1, "struct.error" in found.defects,
+    )  # fmt: skip
+    report.save()
+
+
+if __name__ == "__main__":
+    main()
