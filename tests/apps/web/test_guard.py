@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from certes.apps.web.desks import Desks
-from certes.apps.web.guard import Guard, owner_of
+from certes.apps.web.guard import Guard, fetch_nothing, owner_of
 from certes.apps.web.limits import Limits
+from certes.errors import InputError
 
 MINE, YOURS = "a" * 64, "b" * 64
 
@@ -53,6 +54,28 @@ def test_files_go_to_their_owner_only(desks: Desks, way: str) -> None:
 def test_nothing_is_fetched_for_anybody(desks: Desks) -> None:
     for path in ("/gradio_api/proxy=https://example.org", "/monitoring", "/gradio_api/stream/a/b"):
         assert ask(Guard(_gradio, desks), path, MINE)[0] == 403
+
+
+def test_an_address_in_place_of_a_file_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradio = pytest.importorskip("gradio")
+    asked: list[str] = []
+
+    async def get(url: str, **_: object) -> object:
+        asked.append(url)
+        raise OSError("no network")
+
+    fetcher = "async_ssrf_protected_get"
+    monkeypatch.setattr(gradio.processing_utils.sh, "get", get)
+    monkeypatch.setattr(
+        gradio.processing_utils, fetcher, getattr(gradio.processing_utils, fetcher)
+    )  # undone at the end
+    picture, address = gradio.Image(), "https://example.org/a.png"
+    with pytest.raises(OSError, match="no network"):  # gradio alone would
+        asyncio.run(picture.async_move_resource_to_block_cache(address))
+    fetch_nothing()
+    with pytest.raises(InputError, match="nothing is fetched"):
+        asyncio.run(picture.async_move_resource_to_block_cache(address))
+    assert asked == [address]
 
 
 def test_a_new_browser_gets_a_cookie_and_a_known_one_none(desks: Desks) -> None:

@@ -13,6 +13,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from certes.apps.web.desks import Desks
+from certes.errors import InputError
 
 COOKIE = "certes"
 _OWNER = re.compile(r"[0-9a-f]{64}")
@@ -37,6 +38,19 @@ def owner_of(cookies: str | None) -> str | None:
         return None
     value = "" if morsel is None else morsel.value
     return value if _OWNER.fullmatch(value) else None
+
+
+def fetch_nothing() -> None:
+    """Have gradio fetch no address that a request names in place of a file, public ones neither.
+
+    The page never names one; a request that somebody made by hand may.
+    """
+    from gradio import processing_utils
+
+    async def refused(url: str) -> Any:
+        raise InputError("a file is wanted, not an address: nothing is fetched here")
+
+    processing_utils.async_ssrf_protected_get = refused
 
 
 class Guard:

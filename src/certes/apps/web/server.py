@@ -93,10 +93,11 @@ def _built(root: Path, limits: Limits, models: tuple[str, ...]) -> tuple[Any, De
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from starlette.middleware import Middleware
 
-    from certes.apps.web.guard import Guard
+    from certes.apps.web.guard import Guard, fetch_nothing
     from certes.apps.web.handlers import Handlers
     from certes.apps.web.page import build_page
 
+    fetch_nothing()
     desks = Desks(root / DESKS, limits)
     page = build_page(Handlers(desks, limits, models), limits, models)
     return page, desks, Middleware(cast(Any, Guard), desks=desks)
