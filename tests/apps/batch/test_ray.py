@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def start(pictures: Path, model: Path) -> Callable[..., subprocess.Popen[str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"},
         )
 
     return start
@@ -154,3 +155,57 @@ def test_all_done_is_nothing_to_do_and_other_settings_are_refused(
     refused = certes("batch", *arguments[:-3], "3", "--model", model)
     assert refused.code == 2
     assert "holds results of other settings" in refused.err
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray that somebody else started, with two CPUs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    words = ["start", "--head", "--block", f"--port={address.rpartition(':')[2]}"]
+    room = ["--num-cpus=2", "--object-store-memory=200000000", "--include-dashboard=false"]
+    program = [str(Path(sys.executable).with_name("ray")), *words, *room, "--disable-usage-stats"]
+    head = subprocess.Popen(
+        program,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    )
+    yield address
+    family = psutil.Process(head.pid).children(recursive=True)
+    head.terminate()
+    head.wait(60)
+    for process in psutil.wait_procs(family, timeout=20)[1]:
+        process.kill()
+
+
+def test_on_a_cluster_that_runs_elsewhere(
+    start: Callable[..., subprocess.Popen[str]],
+    elsewhere: str,
+    restored: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    """More workers are asked for than it has CPUs: those that find room do the work."""
+    host, _, port = elsewhere.partition(":")
+    while True:  # until it listens
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                break
+        time.sleep(0.2)
+    run = start(tmp_path / "out", "--address", elsewhere, "--workers", "5")
+    said, complaints = run.communicate(timeout=300)
+    assert run.returncode == 0, complaints
+    assert results(tmp_path / "out") == restored
+    assert str(tmp_path / "out" / NAME) in said
+
+
+def test_where_nobody_listens_one_line_says_so(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "127.0.0.1:99999"):
+        run = start(tmp_path / "out", "--address", address)
+        _, complaints = run.communicate(timeout=120)
+        assert run.returncode == 2
+        (line,) = complaints.splitlines()
+        assert line.startswith(f"error: address: {address}: nobody listens there")

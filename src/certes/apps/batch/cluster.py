@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator
+import socket
+import tempfile
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ from certes.errors import InputError
 
 _STORE = 200 * 2**20  # bytes; what passes between processes is names and rows
 _TRIES = 3
+_PATIENCE = 10.0  # seconds
 
 
 def import_ray() -> Any:
@@ -45,15 +48,50 @@ def cluster(address: str | None, workers: int | None) -> Generator[Any, None, No
     if address is None:
         _start(ray, num_cpus=workers, **common)
     else:
-        try:
-            ray.init(address=address, **common)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"address: {address}: no Ray answers there ({error})") from error
+        _connect(ray, address, **common)
     _hush(ray)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, address: str, **settings: Any) -> None:
+    if address != "auto":
+        _check_that_somebody_listens(address)
+    with _unheard() as said:
+        try:
+            ray.init(address=address, **settings)
+        except Exception as error:  # it has no common kind of error for that
+            reason = " ".join(str(error).split())
+            if "InvalidAuthToken" in said():
+                reason = "it wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to it"
+            raise InputError(f"address: {address}: no Ray answers there ({reason})") from error
+
+
+def _check_that_somebody_listens(address: str) -> None:
+    """Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"address: {address}: nobody listens there ({error}): give host:port, ray://host:port "
+            "or auto"
+        ) from error
+
+
+@contextmanager
+def _unheard() -> Generator[Callable[[], str], None, None]:
+    """Hear what Ray's C++ half says to stderr in place of the user; yields what tells it."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: os.pread(file.fileno(), 2**20, 0).decode(errors="replace")
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _start(ray: Any, **settings: Any) -> None:
