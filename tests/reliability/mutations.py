@@ -221,7 +221,8 @@ def _safetensors(content: bytes, rng: Random) -> bytes:
     entry = header[rng.choice(names)] if names else None
     try:
         start, end = map(int, entry["data_offsets"])  # pyright: ignore[reportOptionalSubscript]
-        at = rng.randrange(max(start, 0), min(end, len(data)), 4)
+        start, end = max(start, 0), min(end, len(data))
+        at = rng.randrange(start, end, 4)
     except (TypeError, KeyError, ValueError, OverflowError):  # spoiled before
         return content
     odd = struct.pack("<f", rng.choice(_FLOATS))

@@ -1,6 +1,6 @@
 """What pip brings a user: the wheel in a new environment, and how soon it answers.
 
-    python benchmarks/packaging.py
+    python benchmarks/pip_install.py
 
 Builds wheel and source archive as `make release` does, makes an empty environment, installs torch
 at the release's pin and then the wheel with nothing else, restores a picture there, and times
@@ -59,7 +59,7 @@ def installed(work: Path) -> Path:
 
 
 def main() -> None:
-    report = Report("packaging")
+    report = Report("pip_install")
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         told(sys.executable, "-m", "build", "--outdir", work / "dist", ROOT)

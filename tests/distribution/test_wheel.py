@@ -107,7 +107,7 @@ def test_what_is_in_the_source_archive(dist: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "Makefile", "constraints.txt", "mkdocs.yml"} <= names
-    assert "tests/packaging/test_wheel.py" in names
+    assert "tests/distribution/test_wheel.py" in names
     assert not [name for name in names if ".venv" in name or ".cache" in name or "site/" in name]
 
 
