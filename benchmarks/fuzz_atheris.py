@@ -19,6 +19,7 @@ import argparse
 import os
 import random
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -85,9 +86,12 @@ def explore(subject: str, runs: int, seed: int, place: Path) -> None:
         rng = random.Random(number)
         if not data or rng.random() < 0.5:
             return atheris.Mutate(data, longest)
-        return (data[:1] + mutated(called(data), data[1:], rng))[:longest]
+        try:
+            return (data[:1] + mutated(called(data), data[1:], rng))[:longest]
+        except (OverflowError, ValueError, struct.error):  # beyond what knows the format
+            return atheris.Mutate(data, longest)
 
-    how = (f"-runs={runs}", f"-seed={seed + 1}", f"-timeout={SECONDS}", "-rss_limit_mb=4096")
+    how = (f"-runs={runs}", f"-seed={seed + 1}", f"-timeout={SECONDS}", "-rss_limit_mb=1024")
     where = (f"-artifact_prefix={place}/", "-len_control=0", "-max_len=65536", str(kept))
     atheris.Setup([sys.argv[0], *how, *where], one, custom_mutator=other)
     atheris.Fuzz()
@@ -114,7 +118,7 @@ def ended(subject: str, runs: int, seed: int) -> Ended:
 
 def traceback_in(said: str) -> str:
     """What was raised, without what libFuzzer says of the file."""
-    raised = said.partition("Uncaught Python exception")[2] or said
+    raised = said.partition("Uncaught Python exception")[2] or said[-3000:]
     return raised.partition("\n==")[0][:3000]
 
 

@@ -253,6 +253,37 @@ class TestPictures:
             read_picture(path)
         assert capfd.readouterr() == ("", "")
 
+    def test_sizes_that_are_lists_are_refused_before_they_are_multiplied(
+        self, tmp_path: Path
+    ) -> None:
+        """A list of 65 lengths, times a width of millions, was a list of gigabytes."""
+        content = io.BytesIO()
+        tifffile.imwrite(content, np.zeros((9, 9), np.uint8))
+        whole = bytearray(content.getvalue())
+        directory = struct.unpack_from("<I", whole, 4)[0]
+        for i in range(struct.unpack_from("<H", whole, directory)[0]):
+            tag, kind = struct.unpack_from("<HH", whole, directory + 2 + 12 * i)
+            if tag == 256:
+                struct.pack_into("<HHII", whole, directory + 2 + 12 * i, tag, 4, 1, 2**24)
+            if tag == 257:
+                struct.pack_into("<HHIHH", whole, directory + 2 + 12 * i, tag, 3, 2, 9, 9)
+        path = tmp_path / "a.tif"
+        path.write_bytes(whole)
+        with pytest.raises(InputError, match="its imagelength is not one number"):
+            read_picture(path)
+
+    def test_tiles_are_no_larger_than_pictures(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.zeros((32, 32), np.uint8), tile=(16, 16))
+        whole = bytearray(path.read_bytes())
+        directory = struct.unpack_from("<I", whole, 4)[0]
+        for i in range(struct.unpack_from("<H", whole, directory)[0]):
+            if struct.unpack_from("<H", whole, directory + 2 + 12 * i)[0] in (322, 323):
+                struct.pack_into("<HII", whole, directory + 4 + 12 * i, 4, 1, 2**24)
+        path.write_bytes(whole)
+        with pytest.raises(InputError, match="more than the limit"):
+            read_picture(path)
+
     def test_wide_samples_are_refused_before_they_are_unpacked(self, tmp_path: Path) -> None:
         """The pixels of this one are cut off: to unpack them would be another error."""
         path = tmp_path / "a.tif"

@@ -32,6 +32,10 @@ _UNPACKED = {
     COMPRESSION.LZMA,
 }
 _PAGE_NAME = 285
+_SIZES = (
+    *("imagewidth", "imagelength", "imagedepth", "samplesperpixel"),
+    *("tilewidth", "tilelength", "tiledepth", "rowsperstrip"),
+)
 _WIDEST = 4  # bytes of a sample that can be used; wider ones are refused before they are unpacked
 _STDERR = 2
 _one_at_a_time = threading.Lock()
@@ -63,7 +67,7 @@ def read(path: Path) -> Raster:
         if pages > 1:
             raise InputError(f"{path}: {pages} pages: save the page you want as a file of its own")
         page: Any = file.pages[0]
-        check_size(path, page.imagewidth, page.imagelength)
+        _check_sizes(path, page)
         has_alpha = _check_layout(path, page)
         samples = _samples(path, page)
         _check_samples(path, samples, has_alpha)
@@ -93,6 +97,15 @@ def write_stack(path: Path, pages: Mapping[str, NDArray[np.float32]]) -> None:
 
 def _photometric(colours: int) -> PHOTOMETRIC:
     return PHOTOMETRIC.RGB if colours == 3 else PHOTOMETRIC.MINISBLACK
+
+
+def _check_sizes(path: Path, page: Any) -> None:
+    """Raises: ValueError for sizes that are lists: multiplied, a list is a longer list."""
+    for name in _SIZES:
+        if not isinstance(getattr(page, name), int):
+            raise ValueError(f"its {name} is not one number")
+    check_size(path, page.imagewidth, page.imagelength)
+    check_size(path, page.tilewidth, page.tilelength)
 
 
 def _check_layout(path: Path, page: Any) -> bool:
