@@ -258,11 +258,11 @@ class TestPictures:
     ) -> None:
         """A list of 65 lengths, times a width of millions, was a list of gigabytes."""
         content = io.BytesIO()
-        tifffile.imwrite(content, np.zeros((9, 9), np.uint8))
+        tifffile.imwrite(content, np.zeros((32, 32), np.uint8), tile=(16, 16))
         whole = bytearray(content.getvalue())
         directory = struct.unpack_from("<I", whole, 4)[0]
         for i in range(struct.unpack_from("<H", whole, directory)[0]):
-            tag, kind = struct.unpack_from("<HH", whole, directory + 2 + 12 * i)
+            (tag,) = struct.unpack_from("<H", whole, directory + 2 + 12 * i)
             if tag == 256:
                 struct.pack_into("<HHII", whole, directory + 2 + 12 * i, tag, 4, 1, 2**24)
             if tag == 257:
