@@ -33,7 +33,7 @@ from certes.data.pictures import find_pictures, read_picture, write_picture
 NUCLEI = Path(__file__).resolve().parents[2] / "shared/data/nuclei/test/images"
 TASK = ["--task", "denoise", "--noise", "0.05"]
 TIMED, SHELL = 12, 3  # pictures
-LONGEST = 12.0  # seconds between two kills: Ray alone takes that long to start
+LONGEST = 20.0  # seconds from when workers work to the next kill
 
 
 def crops(folder: Path, count: int, side: int) -> None:
@@ -71,28 +71,52 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def killed_run(words: list[str], kills: int, longest: float, seed: int) -> list[str]:
-    """Start the command until it ends by itself; returns what was killed."""
+def killed_run(words: list[str], kills: int, seed: int) -> list[str]:
+    """Start the command until it ends by itself; returns what was killed.
+
+    Time runs from when there are workers: before, nothing could be lost.
+    """
     chance, victims = random.Random(seed), []
-    driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = quietly(words)
     while len(victims) < kills:
+        workers = wait_for_workers(driver)
         try:
-            if driver.wait(chance.uniform(2.0, longest)):
-                raise SystemExit(f"a run ended with {driver.returncode}")
-            return victims  # sooner than was planned
+            driver.wait(chance.uniform(0.0, LONGEST))
         except subprocess.TimeoutExpired:
-            workers = [p for p in psutil.Process(driver.pid).children(True) if is_worker(p)]
+            workers = workers_of(driver)
+        if driver.poll() is not None:
+            break  # sooner than was planned
         if workers and chance.random() < 0.5:
-            os.kill(chance.choice(workers).pid, signal.SIGKILL)
+            os.kill(chance.choice(workers), signal.SIGKILL)
             victims.append("worker")
         else:
             driver.kill()
             driver.wait()
             victims.append("driver")
-            driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            driver = quietly(words)
     if driver.wait():
         raise SystemExit(f"the last run ended with {driver.returncode}")
     return victims
+
+
+def quietly(words: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for_workers(driver: subprocess.Popen[bytes]) -> list[int]:
+    while driver.poll() is None:
+        workers = workers_of(driver)
+        if workers:
+            return workers
+        time.sleep(0.1)
+    return []
+
+
+def workers_of(driver: subprocess.Popen[bytes]) -> list[int]:
+    try:
+        return [p.pid for p in psutil.Process(driver.pid).children(True) if is_worker(p)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -107,7 +131,7 @@ def resilience(report: Report, folder: Path, count: int, kills: int) -> None:
     few = ("--samples", "2", "--steps", "2", "--batch-size", "4")
     whole = run(*command(folder / "in", folder / "whole", 2, *few))
     print(f"unbroken run of {count} pictures: {whole:.0f} s")
-    victims = killed_run(command(folder / "in", folder / "killed", 2, *few), kills, LONGEST, seed=0)
+    victims = killed_run(command(folder / "in", folder / "killed", 2, *few), kills, seed=0)
     rows = parquet.read_table(folder / "killed" / "manifest.parquet").to_pylist()
     names = sorted(row["name"] for row in rows)
     once = names == sorted(path.stem for path in (folder / "in").iterdir())
