@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -79,11 +80,10 @@ def killed_run(words: list[str], kills: int, seed: int) -> list[str]:
     chance, victims = random.Random(seed), []
     driver = quietly(words)
     while len(victims) < kills:
-        workers = wait_for_workers(driver)
-        try:
+        wait_for_workers(driver)
+        with suppress(subprocess.TimeoutExpired):
             driver.wait(chance.uniform(0.0, LONGEST))
-        except subprocess.TimeoutExpired:
-            workers = workers_of(driver)
+        workers = workers_of(driver)
         if driver.poll() is not None:
             break  # sooner than was planned
         if workers and chance.random() < 0.5:
@@ -103,13 +103,9 @@ def quietly(words: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def wait_for_workers(driver: subprocess.Popen[bytes]) -> list[int]:
-    while driver.poll() is None:
-        workers = workers_of(driver)
-        if workers:
-            return workers
+def wait_for_workers(driver: subprocess.Popen[bytes]) -> None:
+    while driver.poll() is None and not workers_of(driver):
         time.sleep(0.1)
-    return []
 
 
 def workers_of(driver: subprocess.Popen[bytes]) -> list[int]:
