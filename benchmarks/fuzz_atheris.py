@@ -7,7 +7,7 @@ Each reader runs in a process of its own and starts from the sound files of
 `tests/reliability/corpus.py`. A new file is one that was kept, changed by libFuzzer or by somebody
 who knows the format (`tests/reliability/mutations.py`); it is kept if it reaches code that none
 reached before, in certes, Pillow or tifffile. Anything but an error of one line ends the run,
-and so does a file that takes 20 s or more memory than 1 GiB. So that a run takes minutes and no day,
+and so does a file that takes 20 s or more than 1 GiB. So that a run takes minutes and no day,
 pictures beyond 512 x 512 are refused here as those beyond 8192 x 8192 are otherwise.
 
 `benchmarks/fuzz.py` sends files through the whole program; this one looks deeper at less.
