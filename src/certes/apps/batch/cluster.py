@@ -99,7 +99,8 @@ def _start(ray: Any, **settings: Any) -> None:
     for tries_left in range(_TRIES - 1, -1, -1):
         try:
             # Not one that RAY_ADDRESS names: that is for who says --address auto.
-            ray.init("local", include_dashboard=False, object_store_memory=_STORE, **settings)
+            with _unheard():
+                ray.init("local", include_dashboard=False, object_store_memory=_STORE, **settings)
             return
         except Exception as error:  # it has no common kind of error for that
             ray.shutdown()
