@@ -104,16 +104,17 @@ def ended(subject: str, runs: int, seed: int) -> Ended:
         command = [sys.executable, __file__, "--subject", subject, "--place", place]
         done = subprocess.run(
             [*command, "--runs", str(runs), "--seed", str(seed)],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             check=False,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-    states = [tuple(map(int, found)) for found in re.findall(r"#(\d+)\s.*cov: (\d+)", done.stderr)]
+    states = [tuple(map(int, found)) for found in re.findall(r"#(\d+)\s.*cov: (\d+)", done.stdout)]
     if not states:
-        sys.exit(f"error: {subject}: did not start\n{done.stderr[-2000:]}")
-    defects = "" if done.returncode == 0 else traceback_in(done.stderr)
+        sys.exit(f"error: {subject}: did not start\n{done.stdout[-2000:]}")
+    defects = "" if done.returncode == 0 else traceback_in(done.stdout)
     return Ended(defects, states[-1][0], states[-1][1], states[0][1])
 
 
