@@ -21,6 +21,7 @@ from PIL import Image
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from certes.data.raster import FULL_SCALE, Raster, check_size
+from certes.data.stderr import stderr_into
 from certes.errors import InputError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -37,8 +38,6 @@ _SIZES = (
     *("tilewidth", "tilelength", "tiledepth", "rowsperstrip"),
 )
 _WIDEST = 4  # bytes of a sample that can be used; wider ones are refused before they are unpacked
-_STDERR = 2
-_one_at_a_time = threading.Lock()
 _here = threading.local()  # pictures are read by several threads
 
 # How stored rows and columns turn upright, by orientation tag (TIFF 6.0, section 8).
@@ -179,22 +178,12 @@ def _through_pillow(path: Path, page: Any) -> NDArray[Any]:
 
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
-    """Let nothing through to the process's stderr, which libtiff writes to by itself.
+    """Let nothing through of what libtiff writes to the process's stderr.
 
     What it has to say comes as an exception too, and would stand beside our one line.
     """
-    with _one_at_a_time, Path(os.devnull).open("wb") as nothing:
-        try:
-            kept = os.dup(_STDERR)
-        except OSError:  # a program without stderr
-            yield
-            return
-        try:
-            os.dup2(nothing.fileno(), _STDERR)
-            yield
-        finally:
-            os.dup2(kept, _STDERR)
-            os.close(kept)
+    with Path(os.devnull).open("wb") as nothing, stderr_into(nothing):
+        yield
 
 
 @contextmanager

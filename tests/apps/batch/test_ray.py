@@ -181,6 +181,11 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.kill()
 
 
+def listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
 def test_on_a_cluster_that_runs_elsewhere(
     start: Callable[..., subprocess.Popen[str]],
     elsewhere: str,
@@ -189,10 +194,9 @@ def test_on_a_cluster_that_runs_elsewhere(
 ) -> None:
     """More workers are asked for than it has CPUs: those that find room do the work."""
     host, _, port = elsewhere.partition(":")
-    while True:  # until it listens
-        with socket.socket() as probe:
-            if probe.connect_ex((host, int(port))) == 0:
-                break
+    deadline = time.monotonic() + 120
+    while not listens(host, int(port)):
+        assert time.monotonic() < deadline, "the cluster did not start"
         time.sleep(0.2)
     run = start(tmp_path / "out", "--address", elsewhere, "--workers", "5")
     said, complaints = run.communicate(timeout=300)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from certes.apps.console import note
 from certes.apps.extras import need
+from certes.data.stderr import stderr_into
 from certes.errors import InputError
 
 _STORE = 200 * 2**20  # bytes; what passes between processes is names and rows
@@ -84,14 +85,8 @@ def _check_that_somebody_listens(address: str) -> None:
 @contextmanager
 def _unheard() -> Generator[Callable[[], str], None, None]:
     """Hear what Ray's C++ half says to stderr in place of the user; yields what tells it."""
-    with tempfile.TemporaryFile() as file:
-        kept = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield lambda: os.pread(file.fileno(), 2**20, 0).decode(errors="replace")
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    with tempfile.TemporaryFile() as file, stderr_into(file):
+        yield lambda: os.pread(file.fileno(), 2**20, 0).decode(errors="replace")
 
 
 def _start(ray: Any, **settings: Any) -> None:

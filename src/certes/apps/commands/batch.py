@@ -28,6 +28,15 @@ Address = Annotated[
         help="A Ray cluster that runs (or auto); default: one is started here, for this run.",
     ),
 ]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Pictures that a worker is handed at once. Those of one size share network calls, "
+        "where task and noise are the same for all. Results do not depend on it.",
+    ),
+]
 
 
 def batch(
@@ -63,15 +72,7 @@ def batch(
     seed: options.Seed = 0,
     device: options.Device = None,
     workers: Workers = None,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size",
-            min=1,
-            help="Pictures that a worker is handed at once. Those of one size share network calls, "
-            "where task and noise are the same for all. Results do not depend on it.",
-        ),
-    ] = 4,
+    batch_size: BatchSize = 4,
     address: Address = None,
     as_json: options.Json = False,
 ) -> None:
